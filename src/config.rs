@@ -1,0 +1,1 @@
+//! Flags and limits of one member, each limit with its reason.

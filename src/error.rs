@@ -1,0 +1,176 @@
+//! What can go wrong in the server, as one flat enum, and which of it is part of the replicated state.
+//!
+//! The texts of [`Error::Refused`] are etcd's own (`api/v3rpc/rpctypes/error.go`): clients compare them letter by letter.
+
+use std::fmt;
+use std::path::PathBuf;
+
+/// Short for results of this crate.
+pub type Result<T> = std::result::Result<T, Error>;
+
+/// What went wrong.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// The request was refused, in etcd's words.
+    Refused(Refusal),
+    /// A file or the backend failed: what was done, where, and what the system said.
+    Io {
+        /// What was attempted, as in "sync the log".
+        action: String,
+        /// The file or folder.
+        path: PathBuf,
+        /// The system's words.
+        cause: String,
+    },
+    /// Bytes on disk are not what was written there.
+    Corrupt {
+        /// The file.
+        path: PathBuf,
+        /// Where in the file, in bytes.
+        offset: u64,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The configuration cannot be used: what, and how to mend it.
+    Config(String),
+    /// A rule of the program itself was broken; continuing would risk data.
+    Fatal(String),
+}
+
+impl Error {
+    /// Whether every member that applies the same entry to the same state gets this same error.
+    ///
+    /// Such an error is an answer; any other one, met while applying, must stop the process before the members diverge.
+    #[must_use]
+    pub fn is_deterministic(&self) -> bool {
+        match self {
+            // A verdict on the request and the state alone.
+            Self::Refused(refusal) => refusal.is_deterministic(),
+            // One member's disk, configuration or bug.
+            Self::Io { .. } | Self::Corrupt { .. } | Self::Config(_) | Self::Fatal(_) => false,
+        }
+    }
+
+    /// An [`Error::Io`] from what the system said.
+    pub fn io(action: impl Into<String>, path: impl Into<PathBuf>, cause: impl fmt::Display) -> Self {
+        Self::Io { action: action.into(), path: path.into(), cause: cause.to_string() }
+    }
+
+    /// An [`Error::Corrupt`] at a place in a file.
+    pub fn corrupt(path: impl Into<PathBuf>, offset: u64, reason: impl Into<String>) -> Self {
+        Self::Corrupt { path: path.into(), offset, reason: reason.into() }
+    }
+}
+
+impl From<Refusal> for Error {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Refused(refusal) => write!(f, "{}", refusal.text()),
+            Self::Io { action, path, cause } => write!(f, "cannot {action}: {}: {cause}", path.display()),
+            Self::Corrupt { path, offset, reason } => {
+                write!(f, "corrupt file {} at offset {offset}: {reason}", path.display())
+            }
+            Self::Config(text) | Self::Fatal(text) => write!(f, "{text}"),
+        }
+    }
+}
+
+/// The gRPC codes that refusals use (numbers as gRPC's).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "gRPC's own names")]
+pub enum Code {
+    Unknown = 2,
+    InvalidArgument = 3,
+    DeadlineExceeded = 4,
+    NotFound = 5,
+    ResourceExhausted = 8,
+    FailedPrecondition = 9,
+    OutOfRange = 11,
+    Unavailable = 14,
+    DataLoss = 15,
+}
+
+/// One row of the table of refusals: variant, code, deterministic, text.
+macro_rules! refusals {
+    ($($(#[$doc:meta])* $name:ident, $code:ident, $deterministic:literal, $text:literal;)*) => {
+        /// etcd's errors.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum Refusal { $($(#[$doc])* $name,)* }
+
+        impl Refusal {
+            /// All of them, for tables and tests.
+            pub const ALL: &[Refusal] = &[$(Refusal::$name,)*];
+
+            /// The text on the wire.
+            #[must_use]
+            pub fn text(self) -> &'static str {
+                match self { $(Self::$name => $text,)* }
+            }
+
+            /// The gRPC code on the wire.
+            #[must_use]
+            pub fn code(self) -> Code {
+                match self { $(Self::$name => Code::$code,)* }
+            }
+
+            /// Whether it is a verdict on request and state alone.
+            #[must_use]
+            pub fn is_deterministic(self) -> bool {
+                match self { $(Self::$name => $deterministic,)* }
+            }
+        }
+    };
+}
+
+refusals! {
+    /// A request without a key.
+    EmptyKey, InvalidArgument, true, "etcdserver: key is not provided";
+    /// `ignore_value` or `ignore_lease` on a missing key, or an operation that says nothing.
+    KeyNotFound, InvalidArgument, true, "etcdserver: key not found";
+    /// A value together with `ignore_value`.
+    ValueProvided, InvalidArgument, true, "etcdserver: value is provided";
+    /// A lease together with `ignore_lease`.
+    LeaseProvided, InvalidArgument, true, "etcdserver: lease is provided";
+    /// More operations in a txn than allowed.
+    TooManyOps, InvalidArgument, true, "etcdserver: too many operations in txn request";
+    /// Two writes of one key on one path of a txn.
+    DuplicateKey, InvalidArgument, true, "etcdserver: duplicate key given in txn request";
+    /// A sort order or target that does not exist.
+    InvalidSortOption, InvalidArgument, true, "etcdserver: invalid sort option";
+    /// The revision is below the compact revision.
+    Compacted, OutOfRange, true, "etcdserver: mvcc: required revision has been compacted";
+    /// The revision is above the current one.
+    FutureRevision, OutOfRange, true, "etcdserver: mvcc: required revision is a future revision";
+    /// The lease does not exist.
+    LeaseNotFound, NotFound, true, "etcdserver: requested lease not found";
+    /// The request is larger than allowed.
+    RequestTooLarge, InvalidArgument, true, "etcdserver: request is too large";
+    /// The member has too much to apply; etcd sends this one with code Unknown.
+    TooManyRequests, Unknown, false, "etcdserver: too many requests";
+    /// No leader is known.
+    NoLeader, Unavailable, false, "etcdserver: no leader";
+    /// Asked for something that only the leader does.
+    NotLeader, FailedPrecondition, false, "etcdserver: not leader";
+    /// The leader changed while the request was under way.
+    LeaderChanged, Unavailable, false, "etcdserver: leader changed";
+    /// The member is stopping.
+    Stopped, Unavailable, false, "etcdserver: server stopped";
+    /// No answer in time; the request may still take effect.
+    Timeout, Unavailable, false, "etcdserver: request timed out";
+    /// As [`Refusal::Timeout`], with a leader lost on the way.
+    TimeoutLeaderFail, Unavailable, false, "etcdserver: request timed out, possibly due to previous leader failure";
+    /// The read index was known but applying up to it took too long.
+    TimeoutWaitAppliedIndex, Unavailable, false, "etcdserver: request timed out, waiting for the applied index took too long";
+    /// The member cannot take over leadership.
+    BadLeaderTransferee, FailedPrecondition, false, "etcdserver: bad leader transferee";
+    /// Leadership was not taken over in time.
+    TimeoutLeaderTransfer, Unknown, false, "etcdserver: request timed out, leader transfer took too long";
+}

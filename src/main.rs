@@ -1,0 +1,3 @@
+//! The `snowglobe` program: starts one member.
+
+fn main() {}

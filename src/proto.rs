@@ -1,0 +1,17 @@
+//! The generated protobuf messages and gRPC services; the sources are in `src/api/proto`.
+#![allow(missing_docs, unreachable_pub, clippy::all, reason = "generated code")]
+
+/// Keys, values and events.
+pub mod mvccpb {
+    tonic::include_proto!("mvccpb");
+}
+
+/// etcd's services and messages, and what a raft entry carries.
+pub mod etcdserverpb {
+    tonic::include_proto!("etcdserverpb");
+}
+
+/// What members say to each other.
+pub mod peer {
+    tonic::include_proto!("snowglobe.peer");
+}

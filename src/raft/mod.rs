@@ -1,0 +1,1 @@
+//! The one loop that owns raft and the state machine.

@@ -1,0 +1,1 @@
+//! Puts one member together from its parts and runs it until it is told to stop.

@@ -1,0 +1,1 @@
+//! RocksDB: column families, one atomic batch per apply, the consistent index.
