@@ -8,7 +8,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     println!("cargo::rerun-if-changed={}", folder.display());
     let descriptors = protox::compile(files, [&folder])?;
     tonic_prost_build::configure()
-        .bytes(["."])
+        .bytes(".")
         .build_transport(false)
         .compile_fds(descriptors)?;
     Ok(())
