@@ -7,9 +7,6 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = ["kv.proto", "rpc.proto", "raft_internal.proto", "peer.proto"];
     println!("cargo::rerun-if-changed={}", folder.display());
     let descriptors = protox::compile(files, [&folder])?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .build_transport(false)
-        .compile_fds(descriptors)?;
+    tonic_prost_build::configure().bytes(".").build_transport(false).compile_fds(descriptors)?;
     Ok(())
 }

@@ -52,7 +52,11 @@ impl Error {
     }
 
     /// An [`Error::Io`] from what the system said.
-    pub fn io(action: impl Into<String>, path: impl Into<PathBuf>, cause: impl fmt::Display) -> Self {
+    pub fn io(
+        action: impl Into<String>,
+        path: impl Into<PathBuf>,
+        cause: impl fmt::Display,
+    ) -> Self {
         Self::Io { action: action.into(), path: path.into(), cause: cause.to_string() }
     }
 
@@ -74,7 +78,9 @@ impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Refused(refusal) => write!(f, "{}", refusal.text()),
-            Self::Io { action, path, cause } => write!(f, "cannot {action}: {}: {cause}", path.display()),
+            Self::Io { action, path, cause } => {
+                write!(f, "cannot {action}: {}: {cause}", path.display())
+            }
             Self::Corrupt { path, offset, reason } => {
                 write!(f, "corrupt file {} at offset {offset}: {reason}", path.display())
             }

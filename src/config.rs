@@ -1,1 +1,0 @@
-//! Flags and limits of one member, each limit with its reason.

@@ -1,0 +1,368 @@
+//! The command line: etcd's flag names, a help that teaches, and refusals of one line.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::{Path, PathBuf};
+
+use clap::error::ErrorKind;
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
+
+use super::{ClusterState, Config, Limits, Url, file};
+use crate::error::{Error, Result};
+
+/// What a command line asks for.
+#[derive(Debug)]
+pub enum Command {
+    /// Start a member; log what this filter (as in `info` or `snowglobe::raft=debug`) lets through.
+    Serve(Box<Config>, String),
+    /// Print this text (help or version) and stop.
+    Print(String),
+}
+
+/// An etcd-compatible key-value server.
+#[derive(Parser)]
+#[command(name = "snowglobe", version, about, arg_required_else_help = true)]
+struct Program {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Subcommand)]
+enum Verb {
+    /// Start one member of a cluster
+    Serve(Box<ServeArgs>),
+}
+
+/// The flags of `snowglobe serve`; names and defaults as etcd's.
+#[derive(Args, Debug)]
+#[command(
+    args_override_self = true,
+    after_help = "Times without a unit are milliseconds. Three members on this machine: make cluster"
+)]
+pub struct ServeArgs {
+    /// The member's own name, unique in the cluster
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    name: String,
+    /// The folder for everything the member must not forget [default: NAME.snowglobe]
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// A folder of its own for the write-ahead log, best on another disk [default: in --data-dir]
+    #[arg(long, value_name = "FOLDER")]
+    wal_dir: Option<PathBuf>,
+    /// Where to listen for clients
+    #[arg(long, default_value = "http://localhost:2379", value_name = "URLS")]
+    listen_client_urls: UrlList,
+    /// Where clients are told to go [default: --listen-client-urls]
+    #[arg(long, value_name = "URLS")]
+    advertise_client_urls: Option<UrlList>,
+    /// Where to listen for the other members
+    #[arg(long, default_value = "http://localhost:2380", value_name = "URLS")]
+    listen_peer_urls: UrlList,
+    /// Where the other members find this one [default: --listen-peer-urls]
+    #[arg(long, value_name = "URLS")]
+    initial_advertise_peer_urls: Option<UrlList>,
+    /// All first members, this one included, as n1=URL,n2=URL [default: this member alone]
+    #[arg(long, value_name = "NAME=URL,…")]
+    initial_cluster: Option<InitialCluster>,
+    /// Whether the cluster is being made or joined; only read while the data folder is empty
+    #[arg(long, default_value = "new", value_name = "STATE")]
+    initial_cluster_state: ClusterState,
+    /// A word that sets this cluster apart from others on the same URLs
+    #[arg(long, default_value = "etcd-cluster", value_name = "WORD")]
+    initial_cluster_token: String,
+    /// Milliseconds between two heartbeats of the leader
+    #[arg(long, default_value_t = 100, value_name = "MS")]
+    heartbeat_interval: u64,
+    /// Milliseconds without a leader before an election; at least five heartbeats, at most 50000
+    #[arg(long, default_value_t = 1000, value_name = "MS")]
+    election_timeout: u64,
+    /// Applied entries after which a snapshot is taken and the log is cut
+    #[arg(long, default_value_t = 10_000, value_name = "COUNT")]
+    snapshot_count: u64,
+    /// Log entries kept behind a snapshot for members that are a little behind
+    #[arg(long, default_value_t = 5000, value_name = "COUNT")]
+    snapshot_catchup_entries: u64,
+    /// Largest request in bytes
+    #[arg(long, default_value_t = 1_572_864, value_name = "BYTES")]
+    max_request_bytes: usize,
+    /// Most operations in one branch of a txn
+    #[arg(long, default_value_t = 128, value_name = "COUNT")]
+    max_txn_ops: usize,
+    /// Most requests under way on one connection
+    #[arg(long, default_value_t = u32::MAX, value_name = "COUNT")]
+    max_concurrent_streams: u32,
+    /// Ask whether an election could be won before disturbing the cluster with it
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL")]
+    pre_vote: bool,
+    /// Most revisions removed in one step of a compaction
+    #[arg(long, default_value_t = 1000, value_name = "COUNT")]
+    compaction_batch_limit: usize,
+    /// Pause between two steps of a compaction, such as 10ms or 1s
+    #[arg(long, default_value = "10ms", value_name = "TIME", value_parser = milliseconds)]
+    compaction_sleep_interval: u64,
+    /// Snapshot files kept
+    #[arg(long, default_value_t = 5, value_name = "COUNT")]
+    max_snapshots: usize,
+    /// What is logged: error, warn, info, debug, trace, or a filter such as info,snowglobe::raft=debug
+    #[arg(long, default_value = "info", value_name = "FILTER")]
+    log_level: String,
+    /// A TOML file whose keys are these flags' names; flags given on the command line win
+    #[arg(long, value_name = "FILE")]
+    config_file: Option<PathBuf>,
+}
+
+/// Reads a command line; the first argument is the program's name. `read` gets the text of `--config-file`.
+///
+/// # Errors
+/// [`Error::Config`] with one line that says what is wrong and how to mend it.
+pub fn parse(
+    args: impl IntoIterator<Item = OsString>,
+    read: &dyn Fn(&Path) -> io::Result<String>,
+) -> Result<Command> {
+    let args: Vec<OsString> = args.into_iter().collect();
+    let program = match program(&args) {
+        Ok(program) => program,
+        Err(error) if asks_for_text(error.kind()) => return Ok(Command::Print(error.to_string())),
+        Err(error) => return Err(one_line(&error)),
+    };
+    let Verb::Serve(mut serve) = program.verb;
+    if let Some(path) = serve.config_file.take() {
+        let text = read(&path).map_err(|cause| {
+            Error::Config(format!("cannot read --config-file {}: {cause}", path.display()))
+        })?;
+        // The file's flags come first, so that those of the command line override them.
+        let mut all = vec![args[0].clone(), "serve".into()];
+        all.extend(file::arguments(&path, &text, &flag_names())?);
+        let verb = args.iter().position(|arg| arg == "serve").expect("parsed above");
+        all.extend_from_slice(&args[verb + 1..]);
+        Verb::Serve(serve) = program_of(&all)?.verb;
+    }
+    let log_filter = serve.log_level.clone();
+    let config = serve.into_config()?;
+    config.validate()?;
+    Ok(Command::Serve(Box::new(config), log_filter))
+}
+
+fn program(args: &[OsString]) -> std::result::Result<Program, clap::Error> {
+    let matches = Program::command().try_get_matches_from(args)?;
+    Program::from_arg_matches(&matches)
+}
+
+fn program_of(args: &[OsString]) -> Result<Program> {
+    program(args).map_err(|error| one_line(&error))
+}
+
+/// The long names of the flags of `serve`, without dashes.
+fn flag_names() -> Vec<String> {
+    let program = Program::command();
+    let serve = program.find_subcommand("serve").expect("`serve` is declared above");
+    serve.get_arguments().filter_map(|arg| arg.get_long().map(str::to_owned)).collect()
+}
+
+fn asks_for_text(kind: ErrorKind) -> bool {
+    matches!(kind, ErrorKind::DisplayHelp | ErrorKind::DisplayVersion)
+}
+
+/// clap's first sentence and its tips, without the usage block.
+fn one_line(error: &clap::Error) -> Error {
+    if error.kind() == ErrorKind::DisplayHelpOnMissingArgumentOrSubcommand {
+        return Error::Config(
+            "no command given; try `snowglobe serve` or `snowglobe --help`".into(),
+        );
+    }
+    let text = error.to_string();
+    let lines = text.lines().map(str::trim).filter(|line| !line.is_empty());
+    let kept: Vec<&str> = lines
+        .take_while(|line| !line.starts_with("Usage:") && !line.starts_with("For more information"))
+        .map(|line| line.trim_start_matches("error: ").trim_start_matches("tip: "))
+        .collect();
+    Error::Config(format!("{}; see `snowglobe serve --help`", kept.join("; ")))
+}
+
+impl ServeArgs {
+    fn into_config(self) -> Result<Config> {
+        let peers = self.initial_advertise_peer_urls.as_ref().unwrap_or(&self.listen_peer_urls);
+        let clients = self.advertise_client_urls.as_ref().unwrap_or(&self.listen_client_urls);
+        refuse_wildcard("--advertise-client-urls", &clients.0)?;
+        refuse_wildcard("--initial-advertise-peer-urls", &peers.0)?;
+        let initial_cluster = match self.initial_cluster {
+            Some(cluster) => cluster.0,
+            None => BTreeMap::from([(self.name.clone(), peers.0.clone())]),
+        };
+        Ok(Config {
+            data_dir: self.data_dir.unwrap_or_else(|| format!("{}.snowglobe", self.name).into()),
+            wal_dir: self.wal_dir,
+            advertise_client_urls: clients.0.clone(),
+            initial_advertise_peer_urls: peers.0.clone(),
+            name: self.name,
+            listen_client_urls: self.listen_client_urls.0,
+            listen_peer_urls: self.listen_peer_urls.0,
+            initial_cluster,
+            initial_cluster_token: self.initial_cluster_token,
+            initial_cluster_state: self.initial_cluster_state,
+            heartbeat_interval_ms: self.heartbeat_interval,
+            election_timeout_ms: self.election_timeout,
+            snapshot_count: self.snapshot_count,
+            snapshot_catchup_entries: self.snapshot_catchup_entries,
+            max_request_bytes: self.max_request_bytes,
+            max_txn_ops: self.max_txn_ops,
+            max_concurrent_streams: self.max_concurrent_streams,
+            pre_vote: self.pre_vote,
+            compaction_batch_limit: self.compaction_batch_limit,
+            compaction_sleep_interval_ms: self.compaction_sleep_interval,
+            max_snapshots: self.max_snapshots,
+            limits: Limits::default(),
+        })
+    }
+}
+
+/// An address that means "all of mine" tells others nothing.
+fn refuse_wildcard(flag: &str, urls: &[Url]) -> Result<()> {
+    match urls.iter().find(|url| matches!(url.host(), "0.0.0.0" | "[::]")) {
+        Some(url) => Err(Error::Config(format!(
+            "{flag} would be {url}, which others cannot reach; give it the address they should use"
+        ))),
+        None => Ok(()),
+    }
+}
+
+/// URLs separated by commas.
+#[derive(Clone, Debug)]
+struct UrlList(Vec<Url>);
+
+impl std::str::FromStr for UrlList {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        text.split(',')
+            .map(|part| part.trim().parse())
+            .collect::<std::result::Result<_, _>>()
+            .map(Self)
+    }
+}
+
+/// `n1=URL,n2=URL`; a member with several URLs is named several times, as in etcd.
+#[derive(Clone, Debug)]
+struct InitialCluster(BTreeMap<String, Vec<Url>>);
+
+impl std::str::FromStr for InitialCluster {
+    type Err = String;
+
+    fn from_str(text: &str) -> std::result::Result<Self, String> {
+        let mut members: BTreeMap<String, Vec<Url>> = BTreeMap::new();
+        for part in text.split(',').map(str::trim) {
+            let Some((name, url)) = part.split_once('=').filter(|(name, _)| !name.is_empty())
+            else {
+                return Err(format!("`{part}` is not NAME=URL"));
+            };
+            members.entry(name.to_owned()).or_default().push(url.parse()?);
+        }
+        Ok(Self(members))
+    }
+}
+
+/// A time as Go writes it (`10ms`, `1s`, `2m`), or a bare number of milliseconds.
+fn milliseconds(text: &str) -> std::result::Result<u64, String> {
+    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
+    let unit_ms = match &text[digits.len()..] {
+        "" | "ms" => 1,
+        "s" => 1000,
+        "m" => 60_000,
+        "h" => 3_600_000,
+        unit => return Err(format!("unit `{unit}` is not one of ms, s, m, h")),
+    };
+    let number: u64 = digits.parse().map_err(|_| "write a time such as 10ms or 1s".to_owned())?;
+    number.checked_mul(unit_ms).ok_or_else(|| "too long".to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn run(line: &str, file: &str) -> String {
+        let args = line.split_whitespace().map(OsString::from);
+        let read = |path: &Path| match path.to_str() {
+            Some("there.toml") => Ok(file.to_owned()),
+            _ => Err(io::Error::from(io::ErrorKind::NotFound)),
+        };
+        match parse(args, &read) {
+            Ok(Command::Serve(config, filter)) => format!(
+                "{} {}ms {}ms pre_vote={} {filter}",
+                config.name,
+                config.heartbeat_interval_ms,
+                config.compaction_sleep_interval_ms,
+                config.pre_vote
+            ),
+            Ok(Command::Print(text)) => text,
+            Err(error) => error.to_string(),
+        }
+    }
+
+    /// Without flags, the defaults of the flags are the defaults of the plain data.
+    #[test]
+    fn defaults_agree() {
+        assert_eq!(Config::from_args::<_, OsString>(["serve".into()]).unwrap(), Config::default());
+    }
+
+    /// Flags are read as etcd reads them, those of a file come second.
+    #[test]
+    fn flags_and_file() {
+        let check = |line: &str, file: &str, expected: &str| {
+            assert_eq!(run(line, file), expected, "{line}");
+        };
+        check("snowglobe serve", "", "default 100ms 10ms pre_vote=true info");
+        check("snowglobe serve --pre-vote=false", "", "default 100ms 10ms pre_vote=false info");
+        check("snowglobe serve --pre-vote", "", "default 100ms 10ms pre_vote=true info");
+        check(
+            "snowglobe serve --compaction-sleep-interval=2s",
+            "",
+            "default 100ms 2000ms pre_vote=true info",
+        );
+        let file = "name = 'f'\nheartbeat-interval = 50\npre-vote = false\nlog-level = 'debug'\n\
+                    listen-client-urls = ['http://127.0.0.1:1', 'http://127.0.0.1:2']";
+        check("snowglobe serve --config-file there.toml", file, "f 50ms 10ms pre_vote=false debug");
+        check(
+            "snowglobe serve --name x --config-file there.toml --heartbeat-interval 60",
+            file,
+            "x 60ms 10ms pre_vote=false debug",
+        );
+        check("snowglobe --version", "", concat!("snowglobe ", env!("CARGO_PKG_VERSION"), "\n"));
+    }
+
+    /// Each mistake is answered by one line: what is wrong, and how to mend it.
+    #[test]
+    fn mistakes() {
+        let check = |line: &str, expected: &str| {
+            let got = run(line, "");
+            assert_eq!(got, expected, "{line}");
+            assert_eq!(got.lines().count(), 1, "{line}");
+        };
+        check("snowglobe", "no command given; try `snowglobe serve` or `snowglobe --help`");
+        check(
+            "snowglobe serve --nam x",
+            "unexpected argument '--nam' found; a similar argument exists: '--name'; \
+             see `snowglobe serve --help`",
+        );
+        check(
+            "snowglobe serve --election-timeout=100",
+            "--election-timeout 100 is below five times --heartbeat-interval 100; set it to at least 500",
+        );
+        check(
+            "snowglobe serve --listen-client-urls=https://localhost:1",
+            "invalid value 'https://localhost:1' for '--listen-client-urls <URLS>': \
+             `https://localhost:1`: scheme `https` is not served yet; write http://HOST:PORT; \
+             see `snowglobe serve --help`",
+        );
+        check(
+            "snowglobe serve --listen-client-urls=http://0.0.0.0:1",
+            "--advertise-client-urls would be http://0.0.0.0:1, which others cannot reach; \
+             give it the address they should use",
+        );
+        check(
+            "snowglobe serve --config-file missing.toml",
+            "cannot read --config-file missing.toml: entity not found",
+        );
+    }
+}

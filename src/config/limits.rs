@@ -1,0 +1,87 @@
+//! Bounds without a flag, each with its reason.
+
+/// Bounds of queues, loops, retries and waits (law 8: nothing in the server is unbounded).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Part of the request timeout that stands for slow disks and networks, as etcd's 5 s.
+    pub request_timeout_base_ms: u64,
+    /// Room in a gRPC frame around a request of the largest size, as etcd's 512 KiB.
+    pub request_overhead_bytes: usize,
+    /// Committed but not yet applied entries above which proposals are refused, as etcd's 5000.
+    pub commit_apply_gap_max: u64,
+    /// Requests waiting for the loop. Together with the largest request this bounds memory; a full queue
+    /// answers "too many requests".
+    pub loop_queue_requests: usize,
+    /// Proposals without an answer yet. More would only wait longer.
+    pub proposals_in_flight_max: usize,
+    /// Linearizable reads that may wait for one ReadIndex round.
+    pub reads_waiting_max: usize,
+    /// Time after which an unanswered ReadIndex is asked again, as etcd's 500 ms: raft drops them silently.
+    pub read_index_retry_ms: u64,
+    /// Largest raft append message. Small enough that a heartbeat is not stuck behind it for an election
+    /// timeout on a slow link, large enough for one request of the largest size.
+    pub raft_message_bytes_max: u64,
+    /// Unacknowledged append messages to one follower: with the size above, the memory one follower can hold.
+    pub raft_inflight_messages_max: usize,
+    /// Bytes of entries that the loop takes into one write of the log.
+    pub raft_uncommitted_bytes_max: u64,
+    /// Messages queued for one peer; a full queue drops, raft repeats.
+    pub peer_queue_messages: usize,
+    /// Bytes of raft messages packed into one frame.
+    pub peer_frame_bytes_max: usize,
+    /// Shortest wait before a lost peer is connected again.
+    pub peer_reconnect_min_ms: u64,
+    /// Longest wait before a lost peer is connected again: below an election timeout, so that a healed
+    /// link is used before another election is needed.
+    pub peer_reconnect_max_ms: u64,
+    /// Time for a connection to a peer to come up before it is given up.
+    pub peer_connect_timeout_ms: u64,
+    /// Bytes of state in one chunk of a snapshot.
+    pub snapshot_chunk_bytes: usize,
+    /// Time for one whole snapshot to arrive before sending is given up and raft is told.
+    pub snapshot_send_timeout_ms: u64,
+    /// Snapshots being sent at once by one member.
+    pub snapshot_sends_max: usize,
+    /// Size at which a segment of the log is cut, as etcd's 64 MB.
+    pub wal_segment_bytes: u64,
+    /// Memory of one RocksDB write buffer: what a power cut may take from the backend, and what replay at
+    /// start must do again.
+    pub backend_write_buffer_bytes: usize,
+    /// Connections served at once on one listening socket: one file descriptor each, well under the usual
+    /// limit of descriptors.
+    pub connections_max: usize,
+    /// Time for open connections to finish their requests when the member stops.
+    pub stop_drain_ms: u64,
+    /// Wait after a failed accept (such as "too many open files") before the next.
+    pub accept_retry_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            request_timeout_base_ms: 5000,
+            request_overhead_bytes: 512 * 1024,
+            commit_apply_gap_max: 5000,
+            loop_queue_requests: 4096,
+            proposals_in_flight_max: 4096,
+            reads_waiting_max: 16_384,
+            read_index_retry_ms: 500,
+            raft_message_bytes_max: 512 * 1024,
+            raft_inflight_messages_max: 256,
+            raft_uncommitted_bytes_max: 64 * 1024 * 1024,
+            peer_queue_messages: 4096,
+            peer_frame_bytes_max: 1024 * 1024,
+            peer_reconnect_min_ms: 50,
+            peer_reconnect_max_ms: 500,
+            peer_connect_timeout_ms: 1000,
+            snapshot_chunk_bytes: 64 * 1024,
+            snapshot_send_timeout_ms: 60_000,
+            snapshot_sends_max: 2,
+            wal_segment_bytes: 64_000_000,
+            backend_write_buffer_bytes: 8 * 1024 * 1024,
+            connections_max: 10_000,
+            stop_drain_ms: 2000,
+            accept_retry_ms: 100,
+        }
+    }
+}
