@@ -10,7 +10,7 @@
 //!
 //! Not here: threads, processes, signals (`main.rs` and `server.rs` own those).
 
-pub mod http;
+pub mod channel;
 pub mod os;
 
 use std::future::Future;
