@@ -18,13 +18,30 @@ pub struct Limits {
     pub reads_waiting_max: usize,
     /// Time after which an unanswered ReadIndex is asked again, as etcd's 500 ms: raft drops them silently.
     pub read_index_retry_ms: u64,
-    /// Largest raft append message. Small enough that a heartbeat is not stuck behind it for an election
-    /// timeout on a slow link, large enough for one request of the largest size.
+    /// Largest raft append message (a single larger entry still travels alone), as etcd's 1 MiB: below a
+    /// heartbeat interval on a gigabit link, so that no heartbeat is stuck behind it for long.
     pub raft_message_bytes_max: u64,
-    /// Unacknowledged append messages to one follower: with the size above, the memory one follower can hold.
+    /// Unacknowledged append messages to one follower, as etcd's 512: small requests come one to a message,
+    /// and at 10,000 a second the window covers a round trip of 50 ms.
     pub raft_inflight_messages_max: usize,
-    /// Bytes of entries that the loop takes into one write of the log.
+    /// Bytes of entries proposed and not yet committed; more are refused as too many requests, so that a
+    /// leader without its quorum does not fill its memory until it steps down.
     pub raft_uncommitted_bytes_max: u64,
+    /// Bytes of committed entries applied in one turn of the loop: larger backlogs (after a restart) are
+    /// applied in slices, between which heartbeats are answered.
+    pub raft_apply_bytes_max: u64,
+    /// Peer messages taken into one turn of the loop, so that requests get their turn under a flood.
+    pub loop_turn_events: usize,
+    /// Client requests taken into one turn of the loop, so that peer messages and ticks get theirs.
+    pub loop_turn_requests: usize,
+    /// Bytes of proposals taken into one turn of the loop: one write and one sync of the log each turn.
+    pub loop_turn_bytes_max: usize,
+    /// Ticks that may wait for a busy loop. Not more: a loop that was stuck reads the messages that piled up
+    /// before it concludes from missed ticks that the leader is gone.
+    pub loop_queue_ticks: usize,
+    /// Messages from peers waiting for the loop. When full, their streams are not read on: the sender notices
+    /// and drops.
+    pub loop_queue_events: usize,
     /// Messages queued for one peer; a full queue drops, raft repeats.
     pub peer_queue_messages: usize,
     /// Bytes of raft messages packed into one frame.
@@ -36,10 +53,13 @@ pub struct Limits {
     pub peer_reconnect_max_ms: u64,
     /// Time for a connection to a peer to come up before it is given up.
     pub peer_connect_timeout_ms: u64,
+    /// Time without a word from a peer that is being spoken to, after which both streams with it are opened
+    /// anew: a half-open connection looks like this. Three election timeouts, so that a slow peer is spared.
+    pub peer_silence_ms: u64,
     /// Bytes of state in one chunk of a snapshot.
     pub snapshot_chunk_bytes: usize,
-    /// Time for one whole snapshot to arrive before sending is given up and raft is told.
-    pub snapshot_send_timeout_ms: u64,
+    /// Time without progress after which sending or receiving a snapshot is given up and raft is told.
+    pub snapshot_stall_ms: u64,
     /// Snapshots being sent at once by one member.
     pub snapshot_sends_max: usize,
     /// Size at which a segment of the log is cut, as etcd's 64 MB.
@@ -66,16 +86,23 @@ impl Default for Limits {
             proposals_in_flight_max: 4096,
             reads_waiting_max: 16_384,
             read_index_retry_ms: 500,
-            raft_message_bytes_max: 512 * 1024,
-            raft_inflight_messages_max: 256,
+            raft_message_bytes_max: 1024 * 1024,
+            raft_inflight_messages_max: 512,
             raft_uncommitted_bytes_max: 64 * 1024 * 1024,
+            raft_apply_bytes_max: 4 * 1024 * 1024,
+            loop_turn_events: 256,
+            loop_turn_requests: 256,
+            loop_turn_bytes_max: 1024 * 1024,
+            loop_queue_ticks: 2,
+            loop_queue_events: 1024,
             peer_queue_messages: 4096,
             peer_frame_bytes_max: 1024 * 1024,
             peer_reconnect_min_ms: 50,
             peer_reconnect_max_ms: 500,
             peer_connect_timeout_ms: 1000,
+            peer_silence_ms: 3000,
             snapshot_chunk_bytes: 64 * 1024,
-            snapshot_send_timeout_ms: 60_000,
+            snapshot_stall_ms: 10_000,
             snapshot_sends_max: 2,
             wal_segment_bytes: 64_000_000,
             backend_write_buffer_bytes: 8 * 1024 * 1024,
