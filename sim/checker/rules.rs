@@ -1,0 +1,93 @@
+//! The rules of the etcd checker: what is promised, and where.
+
+use serde::Serialize;
+
+/// A promise that the checker keeps watch over.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct Rule {
+    /// Stable name, as in verdicts and scenario files.
+    pub id: &'static str,
+    /// The promise, in one sentence.
+    pub promise: &'static str,
+    /// Where etcd makes it.
+    pub source: &'static str,
+}
+
+const GUARANTEES: &str = "etcd API guarantees, KV: strict serializability";
+const RANGE: &str = "etcd API reference, RangeRequest";
+const DATA_MODEL: &str =
+    "etcd data model, logical view: one revision for each change, counted without gaps";
+
+/// All rules, in the order in which `sim list` shows them.
+pub const RULES: &[Rule] = &[
+    Rule {
+        id: "stale-read",
+        promise: "A linearizable read sees every write acknowledged, and every revision seen, before it began.",
+        source: GUARANTEES,
+    },
+    Rule {
+        id: "revision-went-back",
+        promise: "A write that begins after a revision was seen gets a higher one.",
+        source: GUARANTEES,
+    },
+    Rule {
+        id: "future-read",
+        promise: "Nobody sees a revision, or a value, before its writer asked for it.",
+        source: GUARANTEES,
+    },
+    Rule {
+        id: "duplicate-revision",
+        promise: "Two writes never share a revision.",
+        source: DATA_MODEL,
+    },
+    Rule {
+        id: "unexplained-revision",
+        promise: "Each revision was created by a write that some client asked for.",
+        source: DATA_MODEL,
+    },
+    Rule {
+        id: "lost-write",
+        promise: "An acknowledged write is seen by every read at its revision or later, until it is overwritten.",
+        source: "etcd API guarantees, durability: any completed operations are durable",
+    },
+    Rule {
+        id: "phantom-value",
+        promise: "Every key and value read was written by some client.",
+        source: GUARANTEES,
+    },
+    Rule {
+        id: "failed-took-effect",
+        promise: "A write that was refused with a definite error changed nothing.",
+        source: "etcd API reference, errors: a definite error means that nothing was applied",
+    },
+    Rule {
+        id: "applied-twice",
+        promise: "A request takes effect at most once.",
+        source: "etcd API guarantees, atomicity: an operation completes entirely or not at all",
+    },
+    Rule {
+        id: "wrong-content",
+        promise: "Every field of an answer is what the store held at its revision.",
+        source: RANGE,
+    },
+    Rule {
+        id: "serializable-content",
+        promise: "A serializable read may be old, but shows the store exactly as it was at the revision it names.",
+        source: RANGE,
+    },
+    Rule {
+        id: "compaction",
+        promise: "Revisions below a compaction are refused from then on, and only those.",
+        source: "etcd API reference, CompactionRequest; errors ErrCompacted",
+    },
+    Rule {
+        id: "refusal",
+        promise: "What had to be refused was refused, and every refusal was right.",
+        source: "etcd API reference, rpctypes errors",
+    },
+];
+
+/// The rule with this id.
+pub fn find(id: &str) -> Option<&'static Rule> {
+    RULES.iter().find(|rule| rule.id == id)
+}

@@ -1,0 +1,149 @@
+//! Whether a list of operations can be a history at all; asked before anything is judged.
+//!
+//! Promises: numbers are unique, a client does one thing at a time, nothing returns before it is called, an
+//! answer is there exactly where the outcome says so and fits its request, and no write is filed as failed on
+//! the strength of an error that leaves its outcome open.
+
+use std::collections::BTreeMap;
+
+use super::Malformed;
+use crate::history::{Body, Operation, Outcome, Request, Response};
+
+/// Errors after which a write may still have happened. To file such a write as failed would make the checker
+/// call an innocent server guilty.
+const OPEN_ERRORS: &[&str] = &[
+    "etcdserver: request timed out",
+    "etcdserver: leader changed",
+    "etcdserver: server stopped",
+    "etcdserver: request canceled",
+    "etcdserver: context deadline exceeded",
+    "context deadline exceeded",
+    "context canceled",
+    "transport error",
+    "connection",
+];
+
+/// All lines that are not part of a possible history; empty for a good one.
+pub(super) fn faults(operations: &[Operation]) -> Vec<Malformed> {
+    let mut faults = Vec::new();
+    let mut last: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+    let mut previous: Option<(u64, u64)> = None;
+    let mut unsorted = false;
+    for (index, operation) in operations.iter().enumerate() {
+        if let Some(sentence) = fault(operation) {
+            faults.push(Malformed { line: index + 1, sentence });
+        }
+        unsorted |= previous.is_some_and(|(op, call)| operation.op <= op || operation.call < call);
+        previous = Some((operation.op, operation.call));
+        let end = operation.returned.unwrap_or(u64::MAX);
+        let before = last.insert(operation.client, (operation.op, end));
+        if let Some((op, end)) = before.filter(|_| !unsorted)
+            && end > operation.call
+        {
+            let sentence = format!(
+                "client {} calls #{} at {} ns while its #{op} is still under way",
+                operation.client, operation.op, operation.call
+            );
+            faults.push(Malformed { line: index + 1, sentence });
+        }
+    }
+    if unsorted && faults.is_empty() {
+        faults = faults_unsorted(operations);
+    }
+    faults
+}
+
+/// The same for a history that is not in the order of calls: numbers and overlaps need sorting first.
+fn faults_unsorted(operations: &[Operation]) -> Vec<Malformed> {
+    let mut faults = Vec::new();
+    let mut order: Vec<usize> = (0..operations.len()).collect();
+    order.sort_by_key(|&index| operations[index].op);
+    for pair in order.windows(2) {
+        let (first, second) = (&operations[pair[0]], &operations[pair[1]]);
+        if first.op == second.op {
+            let sentence = format!("#{} is also the number of line {}", second.op, pair[0] + 1);
+            faults.push(Malformed { line: pair[1] + 1, sentence });
+        }
+    }
+    order.sort_by_key(|&index| {
+        let operation = &operations[index];
+        (operation.client, operation.call, operation.returned.unwrap_or(u64::MAX))
+    });
+    for pair in order.windows(2) {
+        let (first, second) = (&operations[pair[0]], &operations[pair[1]]);
+        if first.client == second.client && first.returned.unwrap_or(u64::MAX) > second.call {
+            let sentence = format!(
+                "client {} calls #{} at {} ns while its #{} is still under way",
+                second.client, second.op, second.call, first.op
+            );
+            faults.push(Malformed { line: pair[1] + 1, sentence });
+        }
+    }
+    faults
+}
+
+/// What is wrong with one operation by itself.
+fn fault(operation: &Operation) -> Option<String> {
+    let op = operation.op;
+    if operation.returned.is_some_and(|returned| returned < operation.call) {
+        return Some(format!("#{op} returns before it is called"));
+    }
+    match (operation.outcome, &operation.response) {
+        (Outcome::Ok, None) => Some(format!("#{op} is ok, but has no response")),
+        (Outcome::Ok, Some(_)) if operation.returned.is_none() => {
+            Some(format!("#{op} is ok, but has no time of return"))
+        }
+        (Outcome::Ok, Some(response)) if !fits(&operation.request, &response.body) => {
+            Some(format!("#{op}: the response is not of the request's kind"))
+        }
+        (Outcome::Failed | Outcome::Unknown, Some(_)) => {
+            Some(format!("#{op} is not ok, but has a response"))
+        }
+        (Outcome::Failed, None) if operation.returned.is_none() => {
+            Some(format!("#{op} has failed, but has no time of return"))
+        }
+        (Outcome::Failed, None) => failed(operation),
+        _ => None,
+    }
+}
+
+fn failed(operation: &Operation) -> Option<String> {
+    let op = operation.op;
+    let Some(error) = &operation.error else {
+        return Some(format!("#{op} has failed, but has no error"));
+    };
+    let open = OPEN_ERRORS.iter().find(|open| error.message.starts_with(*open))?;
+    changes(&operation.request).then(|| {
+        format!("#{op} is filed as failed, but \"{open}\" does not say that it had no effect")
+    })
+}
+
+/// Whether a request could change the store.
+fn changes(request: &Request) -> bool {
+    match request {
+        Request::Range(_) => false,
+        Request::Put(_) | Request::DeleteRange(_) | Request::Compact { .. } => true,
+        Request::Txn(txn) => txn.success.iter().chain(&txn.failure).any(changes),
+    }
+}
+
+/// Whether the response has the request's shape; nested ones are compared in full.
+fn fits(request: &Request, body: &Body) -> bool {
+    match (request, body) {
+        (Request::Range(_), Body::Range { .. })
+        | (Request::Put(_), Body::Put { .. })
+        | (Request::DeleteRange(_), Body::DeleteRange { .. })
+        | (Request::Compact { .. }, Body::Compact {}) => true,
+        (Request::Txn(txn), Body::Txn { succeeded, responses }) => {
+            let done = if *succeeded { &txn.success } else { &txn.failure };
+            done.len() == responses.len() && all_fit(done, responses)
+        }
+        _ => false,
+    }
+}
+
+fn all_fit(requests: &[Request], responses: &[Response]) -> bool {
+    requests.iter().zip(responses).all(|(request, response)| {
+        !matches!(request, Request::Compact { .. }) && fits(request, &response.body)
+    })
+}
