@@ -267,21 +267,12 @@ impl Wal {
     async fn cut(&mut self) -> Result<()> {
         assert_eq!(self.synced, self.offset, "only a synced segment is followed by another");
         let last = self.segments.back().expect("there is a segment");
-        let head = Head {
-            previous: self.rolling,
-            sequence: last.sequence + 1,
-            last: self.outline.last(),
-        };
+        let head =
+            Head { previous: self.rolling, sequence: last.sequence + 1, last: self.outline.last() };
         let hard_state = self.outline.hard_state();
         self.failed = Some(Error::Fatal("a sync of the log was abandoned".into()));
-        let created = segment::create(
-            &*self.disk,
-            &self.dir,
-            head,
-            &self.metadata,
-            hard_state,
-            self.options,
-        );
+        let created =
+            segment::create(&*self.disk, &self.dir, head, &self.metadata, hard_state, self.options);
         let Created { segment, file, offset, rolling } = match created.await {
             Ok(created) => created,
             Err(error) => return Err(fail(&mut self.failed, error)),

@@ -56,6 +56,8 @@ mod outline;
 mod record;
 mod recover;
 mod segment;
+mod snapshot;
+mod snapshot_file;
 mod tail;
 
 use std::path::PathBuf;
@@ -63,6 +65,8 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 pub use log::Wal;
+pub use snapshot::{SnapshotStore, SnapshotWriter};
+pub use snapshot_file::{SnapshotFile, SnapshotMeta};
 
 /// What to do about damage; the end of each such message.
 const REMEDY: &str = "nothing was changed; restore the file, \

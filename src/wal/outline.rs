@@ -68,7 +68,10 @@ impl Outline {
                 return Err(format!("entry {} follows entry {last}: a gap", first.index));
             }
             if first.index <= committed || first.index <= self.base.index {
-                return Err(format!("entry {} is written again, {committed} is committed", first.index));
+                return Err(format!(
+                    "entry {} is written again, {committed} is committed",
+                    first.index
+                ));
             }
             self.truncate(first.index);
         }
@@ -81,7 +84,10 @@ impl Outline {
         }
         if self.last.term > next.term {
             let Mark { index, term } = self.last;
-            return Err(format!("entry {index} has term {term}, the hard state only {}", next.term));
+            return Err(format!(
+                "entry {index} has term {term}, the hard state only {}",
+                next.term
+            ));
         }
         self.hard_state = next;
         Ok(replaced)

@@ -90,7 +90,12 @@ impl Replay {
         }
     }
 
-    fn append(&mut self, append: Append, after: u64, sequence: u64) -> std::result::Result<(), String> {
+    fn append(
+        &mut self,
+        append: Append,
+        after: u64,
+        sequence: u64,
+    ) -> std::result::Result<(), String> {
         if let Some(mark) = append.mark {
             self.outline.mark(mark)?;
             self.marks.insert(mark, sequence);

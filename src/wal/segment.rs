@@ -65,7 +65,8 @@ pub(super) fn remove_temporary(disk: &dyn Disk, dir: &Path) -> Result<()> {
     let names = disk.list(dir).map_err(|error| Error::io("list the log", dir, error))?;
     for name in names.iter().filter(|name| name.ends_with(TEMPORARY_SUFFIX)) {
         let path = dir.join(name);
-        disk.remove(&path).map_err(|error| Error::io("remove an unfinished segment", &path, error))?;
+        disk.remove(&path)
+            .map_err(|error| Error::io("remove an unfinished segment", &path, error))?;
     }
     Ok(())
 }

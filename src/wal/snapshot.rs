@@ -1,0 +1,223 @@
+//! The folder of snapshot files: written aside, kept by number, broken ones set aside.
+//!
+//! Invariants:
+//! * A file named `.snap` is complete and durable, unless the disk has damaged it since.
+//! * Nothing of a file is used before all of it has been verified.
+//! * A snapshot newer than every mark in the log was never part of the log: a crash came before.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use super::Mark;
+use super::snapshot_file::{Encoder, SnapshotFile, SnapshotMeta};
+use crate::error::{Error, Result};
+use crate::host::{Disk, File, OpenMode};
+
+/// Ending of a complete snapshot.
+const SUFFIX: &str = ".snap";
+/// Part of the name of a snapshot that is being written.
+const TEMPORARY: &str = ".snap.tmp";
+/// Ending that is added to a damaged one.
+const BROKEN_SUFFIX: &str = ".broken";
+/// Body bytes per chunk: few enough to verify in memory, enough to make frames cheap.
+pub(super) const CHUNK_BYTES: usize = 256 << 10;
+
+/// The snapshot files of one member.
+pub struct SnapshotStore {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    /// Makes the names of files under way differ.
+    created: AtomicU64,
+}
+
+impl SnapshotStore {
+    /// Opens the folder `dir`, made if need be, and removes what a crash has left half written.
+    ///
+    /// Errors: the disk failed.
+    pub fn new(disk: Arc<dyn Disk>, dir: &Path) -> Result<Self> {
+        let made = disk.create_dir_all(dir);
+        made.map_err(|error| Error::io("make the folder of snapshots", dir, error))?;
+        let store = Self { disk, dir: dir.to_path_buf(), created: AtomicU64::new(0) };
+        for name in store.names()?.iter().filter(|name| name.contains(TEMPORARY)) {
+            store.remove(&dir.join(name))?;
+        }
+        Ok(store)
+    }
+
+    /// Begins a snapshot file. It does not exist for others until [`SnapshotWriter::finish`].
+    ///
+    /// Errors: the disk failed.
+    pub async fn create(&self, meta: SnapshotMeta) -> Result<SnapshotWriter> {
+        if let Some(parent) = self.dir.parent().filter(|parent| !parent.as_os_str().is_empty()) {
+            let synced = self.disk.sync_dir(parent).await;
+            synced.map_err(|error| Error::io("sync the folder of snapshots", parent, error))?;
+        }
+        let number = self.created.fetch_add(1, Ordering::Relaxed);
+        let name = file_name(meta.mark).replace(SUFFIX, &format!("{TEMPORARY}{number}"));
+        let temporary = self.dir.join(name);
+        let file = self.disk.open(&temporary, OpenMode::Create);
+        let file = file.map_err(|error| Error::io("write a snapshot", &temporary, error))?;
+        let encoder = Encoder::new(&meta);
+        let mark = meta.mark;
+        let (disk, dir) = (self.disk.clone(), self.dir.clone());
+        Ok(SnapshotWriter { disk, dir, temporary, mark, file, encoder, offset: 0, renamed: false })
+    }
+
+    /// The newest snapshot whose mark is among `marks` and whose file is sound.
+    ///
+    /// Damaged ones on the way are renamed to `.broken` and logged. One that is newer than all
+    /// `marks` is removed: the crash that left it came before anything referred to it.
+    /// Errors: the disk failed.
+    pub async fn newest_usable(&self, marks: &[Mark]) -> Result<Option<SnapshotFile>> {
+        let newest_mark = marks.iter().max().copied().unwrap_or_default();
+        for mark in self.marks()?.into_iter().rev() {
+            let path = self.dir.join(file_name(mark));
+            if mark.index > newest_mark.index {
+                tracing::info!(?path, "removed a snapshot that the log does not know");
+                self.remove(&path)?;
+                self.sync_dir().await?;
+            } else if marks.contains(&mark)
+                && let Some(file) = self.open(mark).await?
+            {
+                return Ok(Some(file));
+            }
+        }
+        Ok(None)
+    }
+
+    /// The snapshot at `mark`, verified; `None` where there is none, or only a damaged one, which
+    /// is renamed to `.broken` and logged.
+    ///
+    /// Errors: the disk failed.
+    pub async fn open(&self, mark: Mark) -> Result<Option<SnapshotFile>> {
+        let path = self.dir.join(file_name(mark));
+        if !self.disk.exists(&path) {
+            return Ok(None);
+        }
+        let file = self.disk.open(&path, OpenMode::Read);
+        let file = file.map_err(|error| Error::io("open a snapshot", &path, error))?;
+        let reason = match SnapshotFile::verify(path.clone(), file, mark) {
+            Ok(file) => return Ok(Some(file)),
+            // A file that cannot be read is as lost as one that was changed.
+            Err(error) => error.to_string(),
+        };
+        let mut broken = path.clone().into_os_string();
+        broken.push(BROKEN_SUFFIX);
+        tracing::warn!(reason, "set a damaged snapshot aside, as {}", broken.display());
+        let renamed = self.disk.rename(&path, Path::new(&broken));
+        renamed.map_err(|error| Error::io("set a damaged snapshot aside", &path, error))?;
+        self.sync_dir().await?;
+        Ok(None)
+    }
+
+    /// The snapshots by their names, oldest first; damage is not looked for.
+    ///
+    /// Errors: the disk failed.
+    pub fn marks(&self) -> Result<Vec<Mark>> {
+        let mut marks: Vec<Mark> =
+            self.names()?.iter().filter_map(|name| parse_file_name(name)).collect();
+        marks.sort_unstable();
+        Ok(marks)
+    }
+
+    /// Removes all snapshots but the newest `keep`; returns the marks of those kept, oldest first.
+    ///
+    /// Errors: the disk failed.
+    pub async fn release(&self, keep: usize) -> Result<Vec<Mark>> {
+        let mut marks = self.marks()?;
+        let kept = marks.split_off(marks.len().saturating_sub(keep));
+        for mark in &marks {
+            self.remove(&self.dir.join(file_name(*mark)))?;
+        }
+        if !marks.is_empty() {
+            self.sync_dir().await?;
+        }
+        Ok(kept)
+    }
+
+    fn names(&self) -> Result<Vec<String>> {
+        let names = self.disk.list(&self.dir);
+        names.map_err(|error| Error::io("list the snapshots", &self.dir, error))
+    }
+
+    fn remove(&self, path: &Path) -> Result<()> {
+        self.disk.remove(path).map_err(|error| Error::io("remove a snapshot", path, error))
+    }
+
+    async fn sync_dir(&self) -> Result<()> {
+        sync_dir(&*self.disk, &self.dir).await
+    }
+}
+
+/// Writes one snapshot file; dropped unfinished, it leaves nothing.
+pub struct SnapshotWriter {
+    disk: Arc<dyn Disk>,
+    dir: PathBuf,
+    temporary: PathBuf,
+    mark: Mark,
+    file: Box<dyn File>,
+    encoder: Encoder,
+    offset: u64,
+    renamed: bool,
+}
+
+impl SnapshotWriter {
+    /// Adds to the body. Errors: the disk failed.
+    pub fn write(&mut self, mut data: &[u8]) -> Result<()> {
+        while !data.is_empty() {
+            data = self.encoder.push(data);
+            self.flush()?;
+        }
+        Ok(())
+    }
+
+    /// Makes the snapshot durable under its final name.
+    ///
+    /// Errors: the disk failed; there is no such snapshot then.
+    pub async fn finish(mut self) -> Result<()> {
+        self.encoder.end();
+        self.flush()?;
+        let synced = self.file.sync().await;
+        synced.map_err(|error| Error::io("sync a snapshot", &self.temporary, error))?;
+        let path = self.dir.join(file_name(self.mark));
+        let renamed = self.disk.rename(&self.temporary, &path);
+        renamed.map_err(|error| Error::io("complete a snapshot", &path, error))?;
+        self.renamed = true;
+        sync_dir(&*self.disk, &self.dir).await
+    }
+
+    fn flush(&mut self) -> Result<()> {
+        let bytes = self.encoder.take();
+        let written = self.file.write_all_at(&bytes, self.offset);
+        written.map_err(|error| Error::io("write a snapshot", &self.temporary, error))?;
+        self.offset += bytes.len() as u64;
+        Ok(())
+    }
+}
+
+impl Drop for SnapshotWriter {
+    fn drop(&mut self) {
+        if !self.renamed {
+            // Where this fails, the next start removes the file.
+            let _ = self.disk.remove(&self.temporary);
+        }
+    }
+}
+
+async fn sync_dir(disk: &dyn Disk, dir: &Path) -> Result<()> {
+    let synced = disk.sync_dir(dir).await;
+    synced.map_err(|error| Error::io("sync the folder of snapshots", dir, error))
+}
+
+/// Term first, as etcd's.
+fn file_name(mark: Mark) -> String {
+    format!("{:016x}-{:016x}{SUFFIX}", mark.term, mark.index)
+}
+
+fn parse_file_name(name: &str) -> Option<Mark> {
+    let (term, index) = name.strip_suffix(SUFFIX)?.split_once('-')?;
+    let number = |text: &str| u64::from_str_radix(text, 16).ok();
+    let mark = Mark { index: number(index)?, term: number(term)? };
+    (file_name(mark) == name).then_some(mark)
+}
