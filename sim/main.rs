@@ -1,9 +1,26 @@
 //! The `sim` program: runs, sweeps, replays and judges simulated clusters.
+//!
+//! A map; to follow one run from its seed to its verdict, read them in this order:
+//!
+//! * [`cli`]: the command line.
+//! * [`scenario`]: what a run is made of; with a seed it becomes a plan, in which no choice is open.
+//! * [`workload`]: what clients do.
+//! * [`run`]: executes a plan in the world, and judges it.
+//! * [`world`]: the simulated machines: network, disks, clocks, power.
+//! * [`history`]: what clients saw.
+//! * [`checker`]: history → verdict; knows neither the world nor the server.
+//! * [`outcome`]: verdicts, exit codes and what is printed of a run.
+//! * [`sweep`], [`replay`], [`folder`]: many runs, one run again, what is kept of a failure.
 #![cfg_attr(not(madsim), allow(dead_code))]
 #![allow(unreachable_pub, reason = "in a program `pub` says: meant for the other modules")]
 
 mod check;
 mod checker;
+mod cli;
+mod folder;
 mod history;
+mod outcome;
+mod scenario;
+mod workload;
 
 fn main() {}

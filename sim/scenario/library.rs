@@ -1,0 +1,76 @@
+//! Finds scenarios by name: those in `scenarios/`, or any file by its path.
+//!
+//! The scenarios of this repository are compiled in, so that the program works from any folder;
+//! a file in `./scenarios` wins over the one compiled in.
+
+use std::path::Path;
+
+use super::table::did_you_mean;
+use super::{Scenario, file};
+
+/// Name and text of every scenario compiled in, by name.
+const BUILT_IN: &[(&str, &str)] = &[
+    ("compaction-under-load", include_str!("../../scenarios/compaction-under-load.toml")),
+    ("crash-follower", include_str!("../../scenarios/crash-follower.toml")),
+    ("election-storm", include_str!("../../scenarios/election-storm.toml")),
+    ("partition-halves", include_str!("../../scenarios/partition-halves.toml")),
+    ("partition-leader", include_str!("../../scenarios/partition-leader.toml")),
+    ("partition-one-way", include_str!("../../scenarios/partition-one-way.toml")),
+    ("pause-leader", include_str!("../../scenarios/pause-leader.toml")),
+    ("power-loss-all", include_str!("../../scenarios/power-loss-all.toml")),
+    ("power-loss-one", include_str!("../../scenarios/power-loss-one.toml")),
+    ("smoke", include_str!("../../scenarios/smoke.toml")),
+];
+
+/// The scenarios' names, sorted.
+#[must_use]
+pub fn names() -> Vec<&'static str> {
+    BUILT_IN.iter().map(|row| row.0).collect()
+}
+
+/// Finds a scenario by name or by path, and reads it. Errors: what is wrong, to print.
+pub fn find(wanted: &str) -> Result<Scenario, String> {
+    if wanted.ends_with(".toml") || wanted.contains('/') {
+        return read_file(Path::new(wanted));
+    }
+    let local = Path::new("scenarios").join(format!("{wanted}.toml"));
+    if local.is_file() {
+        return read_file(&local);
+    }
+    match BUILT_IN.iter().find(|row| row.0 == wanted) {
+        Some((name, source)) => file::parse(name, &format!("scenarios/{name}.toml"), source),
+        None => {
+            let help = did_you_mean(wanted, names()).unwrap_or_default();
+            Err(format!("there is no scenario `{wanted}`: {help}\n"))
+        }
+    }
+}
+
+/// Reads one file.
+fn read_file(path: &Path) -> Result<Scenario, String> {
+    let shown = path.display().to_string();
+    let source = std::fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}\n"))?;
+    let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+    file::parse(&name, &shown, &source)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{BUILT_IN, names};
+    use crate::scenario::file;
+
+    /// Every scenario compiled in can be read, and every file in the folder is compiled in.
+    #[test]
+    fn all_are_readable() {
+        for (name, source) in BUILT_IN {
+            file::parse(name, name, source).unwrap_or_else(|error| panic!("{name}:\n{error}"));
+        }
+        let mut files: Vec<String> = std::fs::read_dir("scenarios")
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+            .filter_map(|name| name.strip_suffix(".toml").map(str::to_string))
+            .collect();
+        files.sort();
+        assert_eq!(files, names());
+    }
+}

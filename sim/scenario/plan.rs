@@ -1,0 +1,197 @@
+//! A plan: everything that a run will do, as plain data, with every choice made.
+//!
+//! Invariants:
+//! * A plan and the program determine a run; the seed in it only names the dice of the world
+//!   (delays of bytes, what a power cut leaves behind, the executor's order), which no list could hold.
+//! * What depends on the run itself is a fixed question, answered at run time: who leads now,
+//!   which revision the client saw last. Since runs are deterministic, the answer is too.
+//! * Operations and faults stand in order of time, each with its number, so that leaving one out renames no other.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use super::FaultKind;
+use crate::history::Request;
+
+/// Everything that a run will do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Plan {
+    /// The scenario it was drawn from.
+    pub scenario: String,
+    /// The seed it was drawn from; names the world's dice.
+    pub seed: u64,
+    /// The members' names.
+    pub members: Vec<String>,
+    /// How many clients; they are numbered from 0.
+    pub clients: u32,
+    /// Shortest and longest travel of a byte, one way, in microseconds.
+    pub delay_us: (u64, u64),
+    /// Flags of the server, without the dashes.
+    pub server: BTreeMap<String, String>,
+    /// Limits of the server that have no flag.
+    pub limits: BTreeMap<String, u64>,
+    /// When faults and workload end, in microseconds.
+    pub safety_us: u64,
+    /// How long the healed cluster has to recover, in microseconds.
+    pub liveness_us: u64,
+    /// What goes wrong, by time.
+    pub faults: Vec<Fault>,
+    /// What clients do, by time.
+    pub operations: Vec<Operation>,
+}
+
+/// One thing that goes wrong.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Fault {
+    /// Its number.
+    pub id: u32,
+    /// When it starts, in microseconds.
+    pub at_us: u64,
+    /// When it ends, in microseconds.
+    pub until_us: u64,
+    /// What goes wrong.
+    pub what: FaultKind,
+    /// To whom.
+    pub whom: Target,
+}
+
+/// Whom a fault meets.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Target {
+    /// Who leads at that moment; if nobody does, the one named.
+    Leader {
+        /// The one met if nobody leads.
+        otherwise: String,
+    },
+    /// The first of these that does not lead at that moment.
+    Follower {
+        /// In this order.
+        first_of: Vec<String>,
+    },
+    /// These.
+    Members(Vec<String>),
+}
+
+/// One operation of one client.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Operation {
+    /// Its number.
+    pub id: u32,
+    /// The client that does it.
+    pub client: u32,
+    /// Not before this time, in microseconds; later if the client is still busy.
+    pub at_us: u64,
+    /// What is asked, but for what [`Operation::fill`] says.
+    pub request: Request,
+    /// What is filled in from what the client has seen.
+    #[serde(default, skip_serializing_if = "Fill::is_empty")]
+    pub fill: Fill,
+    /// The member asked, and those that come next after a failure, as indices into [`Plan::members`].
+    pub members: Vec<u32>,
+    /// When the client gives up, in microseconds after the call.
+    pub timeout_us: u64,
+}
+
+/// What is filled into a request from what its client has seen so far.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Fill {
+    /// The revision of a range or compaction.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub revision: Option<Seen>,
+    /// The filter `min_mod_revision`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_mod_revision: Option<Seen>,
+    /// The filter `max_mod_revision`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_mod_revision: Option<Seen>,
+    /// The filter `min_create_revision`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub min_create_revision: Option<Seen>,
+    /// The filter `max_create_revision`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_create_revision: Option<Seen>,
+    /// Every condition of a txn is compared with what the client last saw of its key.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub compare: bool,
+}
+
+impl Fill {
+    /// Whether nothing is filled in.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// A revision relative to the highest that the client has seen, written `seen-3` or `seen+10`; at least 1.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct Seen(pub i64);
+
+impl Seen {
+    /// The revision, given the highest that was seen.
+    #[must_use]
+    pub fn resolve(self, seen: i64) -> i64 {
+        (seen + self.0).max(1)
+    }
+}
+
+impl From<Seen> for String {
+    fn from(seen: Seen) -> Self {
+        format!("seen{:+}", seen.0)
+    }
+}
+
+impl TryFrom<String> for Seen {
+    type Error = String;
+
+    fn try_from(text: String) -> Result<Self, String> {
+        text.strip_prefix("seen")
+            .and_then(|offset| offset.parse().ok())
+            .map(Seen)
+            .ok_or_else(|| format!("`{text}` is not like `seen-3`"))
+    }
+}
+
+impl Plan {
+    /// As JSON, one fault and one operation a line, so that plans can be read and compared.
+    #[must_use]
+    pub fn to_json(&self) -> String {
+        fn lines<T: Serialize>(items: &[T]) -> String {
+            let lines: Vec<String> = items.iter().map(|item| format!("\n    {}", json(item))).collect();
+            lines.join(",") + if lines.is_empty() { "" } else { "\n  " }
+        }
+        let head = [
+            ("scenario", json(&self.scenario)),
+            ("seed", json(&self.seed)),
+            ("members", json(&self.members)),
+            ("clients", json(&self.clients)),
+            ("delay_us", json(&self.delay_us)),
+            ("server", json(&self.server)),
+            ("limits", json(&self.limits)),
+            ("safety_us", json(&self.safety_us)),
+            ("liveness_us", json(&self.liveness_us)),
+        ];
+        let mut out = String::from("{\n");
+        for (key, value) in head {
+            out += &format!("  \"{key}\": {value},\n");
+        }
+        out += &format!("  \"faults\": [{}],\n", lines(&self.faults));
+        out + &format!("  \"operations\": [{}]\n}}\n", lines(&self.operations))
+    }
+
+    /// Reads what [`Plan::to_json`] wrote. Errors: what is wrong, with line and column.
+    pub fn from_json(text: &str) -> Result<Self, String> {
+        serde_json::from_str(text).map_err(|error| error.to_string())
+    }
+}
+
+fn json<T: Serialize>(value: &T) -> String {
+    serde_json::to_string(value).expect("plans have no maps with odd keys")
+}

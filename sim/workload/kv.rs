@@ -1,0 +1,293 @@
+//! The key-value workload: a few keys, unique values, every kind of read and write.
+//!
+//! Keys are `k0` … `k7`: few enough that clients meet on them all the time. A value names its client and its number
+//! (`v2.17`), so that no two writes are alike and a checker can tell whose write a read has seen.
+
+use super::Workload;
+use crate::history::{
+    Bytes, Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Request, SortOrder, SortTarget, Txn,
+};
+use crate::scenario::dice::Dice;
+use crate::scenario::plan::{Fill, Seen};
+use crate::scenario::table::{Table, did_you_mean};
+
+/// The kinds of operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Read one key, linearizable.
+    Get,
+    /// Read one key, perhaps stale.
+    GetStale,
+    /// Read all keys, linearizable.
+    List,
+    /// Read all keys, perhaps stale.
+    ListStale,
+    /// Read some keys with limit, order, filters, only keys or only a count.
+    ListSome,
+    /// Read at an earlier revision.
+    GetOld,
+    /// Write one key.
+    Put,
+    /// Delete one key, or some.
+    Delete,
+    /// Read a key, then write it if nobody else has.
+    CompareAndSwap,
+    /// Several reads and writes under conditions.
+    Txn,
+    /// Forget the past.
+    Compact,
+    /// What must be refused.
+    Refused,
+}
+
+impl Kind {
+    /// Each with its name in files and its usual weight.
+    pub const ALL: &[(Kind, &str, u64)] = &[
+        (Self::Get, "get", 16),
+        (Self::GetStale, "get-stale", 8),
+        (Self::List, "list", 8),
+        (Self::ListStale, "list-stale", 6),
+        (Self::ListSome, "list-some", 6),
+        (Self::GetOld, "get-old", 6),
+        (Self::Put, "put", 24),
+        (Self::Delete, "delete", 6),
+        (Self::CompareAndSwap, "compare-and-swap", 8),
+        (Self::Txn, "txn", 8),
+        (Self::Compact, "compact", 2),
+        (Self::Refused, "refused", 1),
+    ];
+}
+
+/// Reads the table `mix`: kinds that are left out have weight 0; without the table, the usual weights hold.
+#[must_use]
+pub fn read_mix(table: &Table<'_>) -> Vec<u64> {
+    let usual = Kind::ALL.iter().map(|row| row.2).collect();
+    let Some(mix) = table.table("mix") else { return usual };
+    for (key, place, _) in mix.entries() {
+        if !Kind::ALL.iter().any(|row| row.1 == key) {
+            let text = format!("there is no kind of operation `{key}`");
+            let help = did_you_mean(key, Kind::ALL.iter().map(|row| row.1));
+            mix.complain(place, text, "not known", help);
+        }
+    }
+    let weights: Vec<u64> = Kind::ALL.iter().map(|row| mix.number(row.1, 0, 1_000).unwrap_or(0)).collect();
+    if weights.iter().all(|weight| *weight == 0) {
+        mix.complain(mix.place(), "`mix` has no weight above 0".into(), "nothing to do", None);
+        return usual;
+    }
+    weights
+}
+
+/// One client while its list is drawn.
+pub struct Client<'a> {
+    workload: &'a Workload,
+    name: u32,
+    values: u64,
+}
+
+/// A request and what is filled into it at run time.
+type Drawn = (Request, Fill);
+
+impl<'a> Client<'a> {
+    /// The client numbered `name`.
+    #[must_use]
+    pub fn new(workload: &'a Workload, name: u32) -> Self {
+        Self { workload, name, values: 0 }
+    }
+
+    /// The next step: mostly one operation, two for a read that a write depends on.
+    pub fn draw(&mut self, dice: &mut Dice) -> Vec<Drawn> {
+        let kind = Kind::ALL[dice.weighted(&self.workload.mix)].0;
+        let key = self.key(dice);
+        match kind {
+            Kind::Get => vec![plain(Request::Range(Range { key, ..Range::default() }))],
+            Kind::GetStale => vec![plain(Request::Range(Range { key, serializable: true, ..Range::default() }))],
+            Kind::List => vec![plain(Request::Range(everything(false)))],
+            Kind::ListStale => vec![plain(Request::Range(everything(true)))],
+            Kind::ListSome => vec![self.list_some(dice)],
+            Kind::GetOld => vec![self.get_old(dice, key)],
+            Kind::Put => vec![plain(Request::Put(self.put(dice, key)))],
+            Kind::Delete => vec![plain(Request::DeleteRange(self.delete(dice, key)))],
+            Kind::CompareAndSwap => self.compare_and_swap(dice, key),
+            Kind::Txn => vec![self.txn(dice)],
+            Kind::Compact => vec![compact(dice)],
+            Kind::Refused => vec![refused(dice, key)],
+        }
+    }
+
+    fn key(&self, dice: &mut Dice) -> Bytes {
+        Bytes::from(format!("k{}", dice.below(self.workload.keys)).as_str())
+    }
+
+    /// A value that nobody else writes, padded to a drawn length.
+    fn value(&mut self, dice: &mut Dice) -> Bytes {
+        self.values += 1;
+        let mut value = format!("v{}.{}", self.name, self.values).into_bytes();
+        let length = dice.within(self.workload.value_bytes.min, self.workload.value_bytes.max) as usize;
+        if value.len() < length {
+            value.resize(length, b'.');
+        }
+        Bytes(value)
+    }
+
+    fn put(&mut self, dice: &mut Dice, key: Bytes) -> Put {
+        Put { key, value: self.value(dice), prev_kv: dice.percent(30), ..Put::default() }
+    }
+
+    /// From the key to some key behind it, to the end of all keys, or just the key.
+    fn range_end(&self, dice: &mut Dice, key: &Bytes) -> Bytes {
+        match dice.below(4) {
+            0 => Bytes::from("\0"),
+            1 => Bytes::default(),
+            _ => self.key(dice).max(Bytes([key.0.as_slice(), b"\0"].concat())),
+        }
+    }
+
+    fn delete(&mut self, dice: &mut Dice, key: Bytes) -> DeleteRange {
+        let range_end = if dice.percent(25) { self.range_end(dice, &key) } else { Bytes::default() };
+        DeleteRange { key, range_end, prev_kv: dice.percent(40) }
+    }
+
+    fn list_some(&mut self, dice: &mut Dice) -> Drawn {
+        let key = self.key(dice);
+        let mut fill = Fill::default();
+        let range = Range {
+            range_end: self.range_end(dice, &key),
+            key,
+            limit: dice.below(self.workload.keys) as i64,
+            sort_order: *dice.pick(&[SortOrder::None, SortOrder::Ascend, SortOrder::Descend]),
+            sort_target: *dice.pick(&[
+                SortTarget::Key,
+                SortTarget::Version,
+                SortTarget::Create,
+                SortTarget::Mod,
+                SortTarget::Value,
+            ]),
+            serializable: dice.percent(30),
+            keys_only: dice.percent(20),
+            count_only: dice.percent(15),
+            ..Range::default()
+        };
+        let near = |dice: &mut Dice| Some(Seen(dice.within(0, 20) as i64 - 16));
+        match dice.below(8) {
+            0 => fill.min_mod_revision = near(dice),
+            1 => fill.max_mod_revision = near(dice),
+            2 => fill.min_create_revision = near(dice),
+            3 => fill.max_create_revision = near(dice),
+            _ => {}
+        }
+        (Request::Range(range), fill)
+    }
+
+    fn get_old(&mut self, dice: &mut Dice, key: Bytes) -> Drawn {
+        let range_end = if dice.percent(50) { self.range_end(dice, &key) } else { Bytes::default() };
+        // Mostly the near past; sometimes far enough back to be compacted away.
+        let back = if dice.percent(80) { dice.within(0, 8) } else { dice.within(8, 200) };
+        let range = Range { key, range_end, serializable: dice.percent(40), ..Range::default() };
+        (Request::Range(range), Fill { revision: Some(Seen(-(back as i64))), ..Fill::default() })
+    }
+
+    fn compare_and_swap(&mut self, dice: &mut Dice, key: Bytes) -> Vec<Drawn> {
+        let target = match dice.below(4) {
+            0 => CompareTarget::Version(0),
+            1 => CompareTarget::Create(0),
+            2 => CompareTarget::Value(Bytes::default()),
+            _ => CompareTarget::Mod(0),
+        };
+        let compare =
+            Compare { key: key.clone(), range_end: Bytes::default(), result: CompareResult::Equal, target };
+        let read = Request::Range(Range { key: key.clone(), ..Range::default() });
+        let swap = Txn {
+            compare: vec![compare],
+            success: vec![Request::Put(self.put(dice, key))],
+            failure: vec![read.clone()],
+        };
+        vec![plain(read), (Request::Txn(swap), Fill { compare: true, ..Fill::default() })]
+    }
+
+    fn txn(&mut self, dice: &mut Dice) -> Drawn {
+        let compare = (0..dice.below(3)).map(|_| self.compare(dice)).collect();
+        let txn = Txn { compare, success: self.branch(dice, 0), failure: self.branch(dice, 0) };
+        (Request::Txn(txn), Fill { compare: dice.percent(60), ..Fill::default() })
+    }
+
+    fn compare(&mut self, dice: &mut Dice) -> Compare {
+        let result = *dice.pick(&[
+            CompareResult::Equal,
+            CompareResult::Greater,
+            CompareResult::Less,
+            CompareResult::NotEqual,
+        ]);
+        let target = match dice.below(5) {
+            0 => CompareTarget::Version(dice.below(3) as i64),
+            1 => CompareTarget::Create(dice.below(40) as i64),
+            2 => CompareTarget::Mod(dice.below(80) as i64),
+            3 => CompareTarget::Value(Bytes::from(format!("v{}.{}", dice.below(5), dice.below(20)).as_str())),
+            _ => CompareTarget::Lease(0),
+        };
+        let key = self.key(dice);
+        let range_end = if dice.percent(20) { self.range_end(dice, &key) } else { Bytes::default() };
+        Compare { key, range_end, result, target }
+    }
+
+    /// One branch of a txn: each key is written at most once, as etcd demands; now and then a txn inside.
+    fn branch(&mut self, dice: &mut Dice, depth: u32) -> Vec<Request> {
+        let mut written: Vec<Bytes> = Vec::new();
+        let mut requests = Vec::new();
+        for _ in 0..dice.below(4) {
+            let key = self.key(dice);
+            let fresh = !written.contains(&key);
+            requests.push(match dice.below(10) {
+                0..=3 if fresh => {
+                    written.push(key.clone());
+                    Request::Put(self.put(dice, key))
+                }
+                4 if fresh => {
+                    written.push(key.clone());
+                    Request::DeleteRange(DeleteRange { key, prev_kv: dice.percent(40), ..DeleteRange::default() })
+                }
+                // A txn inside writes nothing here, so that its keys cannot meet those of the branch around it.
+                5 if depth == 0 => Request::Txn(Txn {
+                    compare: vec![self.compare(dice)],
+                    success: vec![Request::Range(Range { key, ..Range::default() })],
+                    failure: vec![Request::Range(everything(false))],
+                }),
+                6 => Request::Range(everything(false)),
+                _ => Request::Range(Range { key, ..Range::default() }),
+            });
+        }
+        requests
+    }
+}
+
+fn plain(request: Request) -> Drawn {
+    (request, Fill::default())
+}
+
+/// Every key there is.
+#[must_use]
+pub fn everything(serializable: bool) -> Range {
+    Range { key: Bytes::from("\0"), range_end: Bytes::from("\0"), serializable, ..Range::default() }
+}
+
+fn compact(dice: &mut Dice) -> Drawn {
+    let fill = Fill { revision: Some(Seen(-(dice.within(0, 60) as i64))), ..Fill::default() };
+    (Request::Compact { revision: 0, physical: dice.percent(30) }, fill)
+}
+
+/// Requests that etcd refuses: a future revision, no key, a duplicate key, a value where none may be.
+fn refused(dice: &mut Dice, key: Bytes) -> Drawn {
+    let put = Put { key: key.clone(), value: Bytes::from("refused"), ..Put::default() };
+    match dice.below(4) {
+        0 => {
+            let fill = Fill { revision: Some(Seen(100_000)), ..Fill::default() };
+            (Request::Range(Range { key, ..Range::default() }), fill)
+        }
+        1 => plain(Request::Put(Put { key: Bytes::default(), ..put })),
+        2 => plain(Request::Txn(Txn {
+            success: vec![Request::Put(put.clone()), Request::Put(put)],
+            ..Txn::default()
+        })),
+        _ => plain(Request::Put(Put { ignore_value: true, ..put })),
+    }
+}

@@ -1,0 +1,108 @@
+//! What clients do: one file per workload, each a list of weighted kinds of operation.
+//!
+//! A workload draws a client's whole list of operations beforehand, from that client's own stream of dice;
+//! what depends on answers (a revision seen, a value to compare with) is left as a question in the plan
+//! and answered by [`seen::Seen`] at run time.
+
+pub mod kv;
+pub mod seen;
+
+use crate::scenario::Span;
+use crate::scenario::dice::Dice;
+use crate::scenario::plan::Operation;
+use crate::scenario::table::{Table, did_you_mean};
+
+/// One `[[workload]]` of a scenario.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Workload {
+    /// Operations a simulated second, all clients together.
+    pub rate: u64,
+    /// How many keys there are.
+    pub keys: u64,
+    /// Length of a value, in bytes.
+    pub value_bytes: Span,
+    /// When a client gives up, in microseconds.
+    pub timeout_us: Span,
+    /// Weight of each kind of operation, in the order of [`kv::Kind::ALL`].
+    pub mix: Vec<u64>,
+}
+
+/// The workloads' names, each with a sentence.
+pub const ALL: &[(&str, &str)] =
+    &[("kv", "reads, writes, deletes, transactions, old revisions and compactions on a few keys")];
+
+/// Reads one `[[workload]]`.
+#[must_use]
+pub fn read(table: Table<'_>) -> Workload {
+    match table.text("kind") {
+        None => {
+            if table.raw("kind").is_none() {
+                table.missing("kind", "say which: kind = \"kv\"");
+            }
+        }
+        Some((kind, place)) => {
+            let names = || ALL.iter().map(|row| row.0);
+            if !names().any(|name| name == kind) {
+                let text = format!("there is no workload `{kind}`");
+                table.complain(place, text, "not known", did_you_mean(&kind, names()));
+            }
+        }
+    }
+    let low = table.number("value-bytes-min", 8, 1 << 20).unwrap_or(8);
+    let high = table.number("value-bytes-max", 8, 1 << 20).unwrap_or(64.max(low));
+    let workload = Workload {
+        rate: table.number("rate", 1, 100_000).unwrap_or(20),
+        keys: table.number("keys", 1, 10_000).unwrap_or(8),
+        value_bytes: Span { min: low.min(high), max: high },
+        timeout_us: table.span("timeout").map_or(TIMEOUT_US, |(span, _)| span),
+        mix: kv::read_mix(&table),
+    };
+    table.finish();
+    workload
+}
+
+/// Shorter than the server's own limit on purpose: writes given up while under way are the interesting ones.
+const TIMEOUT_US: Span = Span { min: 500_000, max: 2_000_000 };
+
+/// All operations of one client, by time; numbers are given later.
+#[must_use]
+pub fn draw(workload: &Workload, dice: &mut Dice, shape: &Shape) -> Vec<Operation> {
+    let gap_us = 1_000_000 * u64::from(shape.clients) / workload.rate;
+    let mut at_us = dice.within(0, gap_us);
+    let mut client = kv::Client::new(workload, shape.client);
+    let mut operations = Vec::new();
+    while at_us < shape.until_us {
+        for (request, fill) in client.draw(dice) {
+            operations.push(Operation {
+                id: 0,
+                client: shape.client,
+                at_us,
+                request,
+                fill,
+                members: order(dice, shape, operations.len()),
+                timeout_us: dice.within(workload.timeout_us.min, workload.timeout_us.max),
+            });
+            at_us += dice.within(gap_us / 2, gap_us + gap_us / 2).max(1);
+        }
+    }
+    operations
+}
+
+/// What a client's list depends on besides its workload.
+pub struct Shape {
+    /// The client.
+    pub client: u32,
+    /// How many clients there are.
+    pub clients: u32,
+    /// How many members there are.
+    pub members: u32,
+    /// When the last operation may start, in microseconds.
+    pub until_us: u64,
+}
+
+/// Most operations go to the client's next member in turn; some anywhere. The others follow, should it fail.
+fn order(dice: &mut Dice, shape: &Shape, nth: usize) -> Vec<u32> {
+    let turn = (u64::from(shape.client) + nth as u64) % u64::from(shape.members);
+    let first = if dice.percent(20) { dice.below(u64::from(shape.members)) } else { turn };
+    (0..shape.members).map(|n| (first as u32 + n) % shape.members).collect()
+}

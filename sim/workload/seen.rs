@@ -1,0 +1,143 @@
+//! What one client has seen so far, and how it fills the questions of a planned request.
+
+use std::collections::BTreeMap;
+
+use crate::history::{Body, Bytes, Compare, CompareTarget, KeyValue, Request, Response};
+use crate::scenario::plan::Fill;
+
+/// What one client has seen so far.
+#[derive(Default)]
+pub struct Seen {
+    /// The highest revision in any answer.
+    revision: i64,
+    /// The newest state of each key that an answer showed; `None` for a key that was not there.
+    keys: BTreeMap<Bytes, Option<KeyValue>>,
+}
+
+impl Seen {
+    /// Takes an answer in.
+    pub fn learn(&mut self, request: &Request, response: &Response) {
+        self.revision = self.revision.max(response.revision);
+        self.learn_body(request, &response.body, response.revision);
+    }
+
+    fn learn_body(&mut self, request: &Request, body: &Body, revision: i64) {
+        match (request, body) {
+            (Request::Range(range), Body::Range { kvs, .. }) => {
+                // Reads of the past or without values would be poor evidence of the present.
+                if range.revision != 0 || range.keys_only || range.count_only {
+                    return;
+                }
+                if range.range_end == Bytes::default() && kvs.is_empty() {
+                    self.keys.insert(range.key.clone(), None);
+                }
+                for kv in kvs {
+                    self.keys.insert(kv.key.clone(), Some(kv.clone()));
+                }
+            }
+            (Request::Put(put), Body::Put { prev_kv }) => {
+                let kv = KeyValue {
+                    key: put.key.clone(),
+                    create_revision: prev_kv.as_ref().map_or(revision, |prev| prev.create_revision),
+                    mod_revision: revision,
+                    version: prev_kv.as_ref().map_or(1, |prev| prev.version + 1),
+                    value: put.value.clone(),
+                    lease: put.lease,
+                };
+                self.keys.insert(put.key.clone(), Some(kv));
+            }
+            (Request::Txn(txn), Body::Txn { succeeded, responses }) => {
+                let branch = if *succeeded { &txn.success } else { &txn.failure };
+                for (request, response) in branch.iter().zip(responses) {
+                    self.learn_body(request, &response.body, revision);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// The request with its questions answered.
+    #[must_use]
+    pub fn fill(&self, request: &Request, fill: &Fill) -> Request {
+        let mut request = request.clone();
+        let resolve = |seen: &Option<crate::scenario::plan::Seen>, field: &mut i64| {
+            if let Some(seen) = seen {
+                *field = seen.resolve(self.revision);
+            }
+        };
+        match &mut request {
+            Request::Range(range) => {
+                resolve(&fill.revision, &mut range.revision);
+                resolve(&fill.min_mod_revision, &mut range.min_mod_revision);
+                resolve(&fill.max_mod_revision, &mut range.max_mod_revision);
+                resolve(&fill.min_create_revision, &mut range.min_create_revision);
+                resolve(&fill.max_create_revision, &mut range.max_create_revision);
+            }
+            Request::Compact { revision, .. } => resolve(&fill.revision, revision),
+            Request::Txn(txn) if fill.compare => txn.compare.iter_mut().for_each(|compare| self.compare(compare)),
+            _ => {}
+        }
+        request
+    }
+
+    /// Compares with what was last seen of the key.
+    fn compare(&self, compare: &mut Compare) {
+        let known = self.keys.get(&compare.key).and_then(Option::as_ref);
+        let number = |get: fn(&KeyValue) -> i64| known.map_or(0, get);
+        match &mut compare.target {
+            CompareTarget::Version(version) => *version = number(|kv| kv.version),
+            CompareTarget::Create(revision) => *revision = number(|kv| kv.create_revision),
+            CompareTarget::Mod(revision) => *revision = number(|kv| kv.mod_revision),
+            CompareTarget::Value(value) => *value = known.map(|kv| kv.value.clone()).unwrap_or_default(),
+            CompareTarget::Lease(_) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::Seen;
+    use crate::history::{Body, Bytes, Compare, CompareResult, CompareTarget, KeyValue, Range, Request, Response, Txn};
+    use crate::scenario::plan::{Fill, Seen as Relative};
+
+    fn seen_k1_at(mod_revision: i64, revision: i64) -> Seen {
+        let mut seen = Seen::default();
+        let kv = KeyValue { key: Bytes::from("k1"), mod_revision, version: 2, ..KeyValue::default() };
+        let body = Body::Range { kvs: vec![kv], more: false, count: 1 };
+        let request = Request::Range(Range { key: Bytes::from("k1"), ..Range::default() });
+        seen.learn(&request, &Response { revision, member_id: 0, raft_term: 0, body });
+        seen
+    }
+
+    /// `seen-3` is three below the highest revision in any answer, and never below 1.
+    #[test]
+    fn revisions_are_relative_to_what_was_seen() {
+        let request = Request::Compact { revision: 0, physical: false };
+        let check = |revision, offset, expected| {
+            let fill = Fill { revision: Some(Relative(offset)), ..Fill::default() };
+            let expected = Request::Compact { revision: expected, physical: false };
+            assert_eq!(seen_k1_at(4, revision).fill(&request, &fill), expected);
+        };
+        check(9, -3, 6);
+        check(9, -30, 1);
+        check(9, 100, 109);
+    }
+
+    /// A condition is compared with what the client last saw of its key; an unseen key counts as missing.
+    #[test]
+    fn conditions_are_filled_with_what_was_seen() {
+        let check = |key: &str, expected| {
+            let compare = |number| Compare {
+                key: Bytes::from(key),
+                range_end: Bytes::default(),
+                result: CompareResult::Equal,
+                target: CompareTarget::Mod(number),
+            };
+            let txn = |number| Request::Txn(Txn { compare: vec![compare(number)], ..Txn::default() });
+            let fill = Fill { compare: true, ..Fill::default() };
+            assert_eq!(seen_k1_at(4, 9).fill(&txn(0), &fill), txn(expected));
+        };
+        check("k1", 4);
+        check("k2", 0);
+    }
+}
