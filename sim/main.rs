@@ -19,8 +19,34 @@ mod checker;
 mod cli;
 mod folder;
 mod history;
+mod junit;
+mod list;
 mod outcome;
+mod replay;
+mod run;
 mod scenario;
+mod sweep;
+mod table;
 mod workload;
 
-fn main() {}
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::List { json } => list::main_list(json),
+        Command::Run(args) => replay::main_run(&args),
+        Command::Sweep(_) if !run::AVAILABLE => {
+            eprintln!("{}", run::UNAVAILABLE);
+            ExitCode::from(outcome::EXIT_USAGE)
+        }
+        Command::Sweep(args) => sweep::main_sweep(&args),
+        Command::Replay(args) => replay::main_replay(&args),
+        Command::Check(args) => {
+            let options = check::Options { model: check::Model::Etcd, json: args.json };
+            check::main_check(&args.histories, options)
+        }
+    }
+}

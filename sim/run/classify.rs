@@ -23,7 +23,8 @@ impl std::fmt::Display for NotConnected {
 /// What an error means for the operation, and the error as the history keeps it.
 #[must_use]
 pub fn classify(status: &Status) -> (Outcome, Failure) {
-    let failure = Failure { code: format!("{:?}", status.code()), message: status.message().to_string() };
+    let failure =
+        Failure { code: format!("{:?}", status.code()), message: status.message().to_string() };
     let outcome = if never_sent(status) || refused(status.code(), status.message()) {
         Outcome::Failed
     } else {
@@ -114,11 +115,23 @@ mod tests {
         let check = |code: Code, message: &str, outcome: Outcome| {
             assert_eq!(classify(&Status::new(code, message)).0, outcome, "{code:?} {message}");
         };
-        check(Code::OutOfRange, "etcdserver: mvcc: required revision has been compacted", Outcome::Failed);
-        check(Code::InvalidArgument, "etcdserver: duplicate key given in txn request", Outcome::Failed);
+        check(
+            Code::OutOfRange,
+            "etcdserver: mvcc: required revision has been compacted",
+            Outcome::Failed,
+        );
+        check(
+            Code::InvalidArgument,
+            "etcdserver: duplicate key given in txn request",
+            Outcome::Failed,
+        );
         check(Code::ResourceExhausted, "etcdserver: too many requests", Outcome::Failed);
         check(Code::Unknown, "etcdserver: too many requests", Outcome::Failed);
-        check(Code::ResourceExhausted, "etcdserver: mvcc: database space exceeded", Outcome::Failed);
+        check(
+            Code::ResourceExhausted,
+            "etcdserver: mvcc: database space exceeded",
+            Outcome::Failed,
+        );
         check(Code::Unavailable, "etcdserver: leader changed", Outcome::Unknown);
         check(Code::Unavailable, "etcdserver: request timed out", Outcome::Unknown);
         check(

@@ -5,8 +5,8 @@
 use snowglobe::proto::{etcdserverpb as pb, mvccpb};
 
 use crate::history::{
-    Body, Bytes, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Put, Range, Request, Response,
-    SortOrder, SortTarget, Txn,
+    Body, Bytes, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Put, Range, Request,
+    Response, SortOrder, SortTarget, Txn,
 };
 
 /// A range request as it is sent.
@@ -120,7 +120,12 @@ fn key_value(kv: mvccpb::KeyValue) -> KeyValue {
 
 fn answer(header: Option<pb::ResponseHeader>, body: Body) -> Response {
     let header = header.unwrap_or_default();
-    Response { revision: header.revision, member_id: header.member_id, raft_term: header.raft_term, body }
+    Response {
+        revision: header.revision,
+        member_id: header.member_id,
+        raft_term: header.raft_term,
+        body,
+    }
 }
 
 /// The answer to a range.
@@ -188,7 +193,10 @@ mod tests {
         });
         assert_eq!(sent.sort_order(), pb::range_request::SortOrder::Descend);
         assert_eq!(sent.sort_target(), pb::range_request::SortTarget::Value);
-        assert_eq!((sent.limit, sent.count_only, sent.range_end.as_ref()), (3, true, b"z".as_slice()));
+        assert_eq!(
+            (sent.limit, sent.count_only, sent.range_end.as_ref()),
+            (3, true, b"z".as_slice())
+        );
     }
 
     /// A txn's answer keeps the answers inside it, in order.

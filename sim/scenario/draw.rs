@@ -30,7 +30,11 @@ fn operations(scenario: &Scenario, seed: u64) -> Vec<Operation> {
     for (nth, workload) in scenario.workloads.iter().enumerate() {
         for client in 0..scenario.clients {
             // Further workloads have streams of their own, so that adding one leaves the first as it was.
-            let label = if nth == 0 { format!("workload/{client}") } else { format!("workload/{client}/{nth}") };
+            let label = if nth == 0 {
+                format!("workload/{client}")
+            } else {
+                format!("workload/{client}/{nth}")
+            };
             let mut dice = Dice::new(seed, &label);
             let shape = Shape {
                 client,
@@ -92,9 +96,12 @@ mod tests {
         scenario.faults.pop();
         let without = plan(&scenario, 7);
         assert_eq!(without.operations, with.operations);
-        let kept: Vec<_> = with.faults.iter().filter(|fault| fault.what == scenario.faults[0].what).collect();
+        let kept: Vec<_> =
+            with.faults.iter().filter(|fault| fault.what == scenario.faults[0].what).collect();
         assert_eq!(without.faults.len(), kept.len());
-        assert!(without.faults.iter().zip(kept).all(|(a, b)| (a.at_us, &a.whom) == (b.at_us, &b.whom)));
+        assert!(
+            without.faults.iter().zip(kept).all(|(a, b)| (a.at_us, &a.whom) == (b.at_us, &b.whom))
+        );
     }
 
     /// No two writes of a run carry the same value.
@@ -102,8 +109,10 @@ mod tests {
     fn values_are_unique() {
         let scenario = library::find("smoke").unwrap();
         let text = plan(&scenario, 3).to_json();
-        let mut values: Vec<&str> =
-            text.match_indices("\"value\":\"v").map(|(at, _)| text[at + 9..].split('"').next().unwrap()).collect();
+        let mut values: Vec<&str> = text
+            .match_indices("\"value\":\"v")
+            .map(|(at, _)| text[at + 9..].split('"').next().unwrap())
+            .collect();
         let all = values.len();
         values.sort_unstable();
         values.dedup();

@@ -58,7 +58,9 @@ pub fn parse(name: &str, path: &str, source: &str) -> Result<Scenario, String> {
 fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
     let about = root.text("about");
     match &about {
-        None => root.missing("about", "begin with: about = \"One sentence that says what this tries.\""),
+        None => {
+            root.missing("about", "begin with: about = \"One sentence that says what this tries.\"")
+        }
         Some((text, place)) if !text.trim_end().ends_with('.') || text.trim().len() < 10 => {
             let mark = "write a sentence, with its full stop";
             root.complain(place.clone(), "`about` is not a sentence".into(), mark, None);
@@ -77,11 +79,16 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
     };
     let server = root.table("server").map(|table| flags(&table)).unwrap_or_default();
     let limits = root.table("limits").map(|table| limits(&table)).unwrap_or_default();
-    let workloads: Vec<Workload> = root.tables("workload").into_iter().map(workload::read).collect();
+    let workloads: Vec<Workload> =
+        root.tables("workload").into_iter().map(workload::read).collect();
     if workloads.is_empty() {
         root.missing("[[workload]]", "add: [[workload]] with kind = \"kv\" and rate = 20");
     }
-    let faults = root.tables("fault").into_iter().filter_map(|table| fault(table, members, duration_us)).collect();
+    let faults = root
+        .tables("fault")
+        .into_iter()
+        .filter_map(|table| fault(table, members, duration_us))
+        .collect();
     let liveness_us = root.table("liveness").map_or(LIVENESS_US, |table| {
         let deadline = duration(&table, "deadline", LIVENESS_US);
         table.finish();
@@ -158,7 +165,8 @@ fn flags(table: &Table<'_>) -> BTreeMap<String, String> {
 fn limits(table: &Table<'_>) -> BTreeMap<String, u64> {
     let mut limits = BTreeMap::new();
     for (key, place, value) in table.entries() {
-        let number = scalar(value).and_then(|text| text.parse::<u64>().ok()).filter(|number| *number > 0);
+        let number =
+            scalar(value).and_then(|text| text.parse::<u64>().ok()).filter(|number| *number > 0);
         if !super::flags::LIMITS.contains(&key) {
             let help = did_you_mean(key, super::flags::LIMITS.iter().copied());
             table.complain(place, format!("the server has no limit `{key}`"), "in [limits]", help);
@@ -225,7 +233,12 @@ fn fault(table: Table<'_>, members: u32, duration_us: u64) -> Option<Fault> {
         (Some((at, place)), None) => {
             if during.is_some() {
                 let text = "`during` means nothing next to `at`".to_string();
-                table.complain(place, text, "happens once", Some("use `every` to repeat it".into()));
+                table.complain(
+                    place,
+                    text,
+                    "happens once",
+                    Some("use `every` to repeat it".into()),
+                );
             }
             Some(When::At(at))
         }
@@ -233,7 +246,8 @@ fn fault(table: Table<'_>, members: u32, duration_us: u64) -> Option<Fault> {
             if gap_us.min < 1_000 {
                 table.complain(place, "`every` is too short".into(), "at least 1ms", None);
             }
-            let (from_us, until_us) = during.map_or((0, duration_us), |(span, _)| (span.min, span.max));
+            let (from_us, until_us) =
+                during.map_or((0, duration_us), |(span, _)| (span.min, span.max));
             Some(When::Every { gap_us, from_us, until_us })
         }
         (Some(_), Some((_, place))) => {
@@ -262,7 +276,12 @@ fn what(table: &Table<'_>) -> Option<FaultKind> {
     };
     let found = FaultKind::ALL.iter().find(|row| row.1 == text).map(|row| row.0);
     if found.is_none() {
-        table.complain(place, format!("there is no fault `{text}`"), "not known", did_you_mean(&text, names));
+        table.complain(
+            place,
+            format!("there is no fault `{text}`"),
+            "not known",
+            did_you_mean(&text, names),
+        );
     }
     found
 }
@@ -293,7 +312,12 @@ fn whom(table: &Table<'_>, members: u32) -> Option<Whom> {
             name if names.iter().any(|known| known == name) => named.push(name.to_string()),
             other => {
                 let text = format!("there is no member `{other}`");
-                table.complain(item.span(), text, "not in this cluster", did_you_mean(other, words()));
+                table.complain(
+                    item.span(),
+                    text,
+                    "not in this cluster",
+                    did_you_mean(other, words()),
+                );
                 return None;
             }
         }
@@ -326,18 +350,37 @@ mod tests {
         check("unknown-flag", &with("[server]\nsnapshot-cuont = 50\n"));
         check("refused-flag", &with("[server]\nsnapshot-count = 50\nelection-timeout = 200\n"));
         check("unknown-limit", &with("[limits]\nwal_segment_byte = 50\n"));
-        check("unknown-fault", &with("[[fault]]\nwhat = \"partiton\"\nwhom = \"leader\"\nat = \"5s\"\nlasts = \"1s\"\n"));
-        check("unknown-member", &with("[[fault]]\nwhat = \"crash\"\nwhom = [\"n1\", \"n4\"]\nat = \"5s\"\nlasts = \"1s\"\n"));
+        check(
+            "unknown-fault",
+            &with(
+                "[[fault]]\nwhat = \"partiton\"\nwhom = \"leader\"\nat = \"5s\"\nlasts = \"1s\"\n",
+            ),
+        );
+        check(
+            "unknown-member",
+            &with(
+                "[[fault]]\nwhat = \"crash\"\nwhom = [\"n1\", \"n4\"]\nat = \"5s\"\nlasts = \"1s\"\n",
+            ),
+        );
         check("fault-without-time", &with("[[fault]]\nwhat = \"crash\"\nwhom = \"leader\"\n"));
-        check("fault-after-the-end", &with("[[fault]]\nwhat = \"crash\"\nwhom = \"all\"\nat = \"90s\"\nlasts = \"1s\"\n"));
-        check("unknown-workload", "about = \"Tries a good deal.\"\n[[workload]]\nkind = \"kw\"\nmix = { putt = 3 }\n");
+        check(
+            "fault-after-the-end",
+            &with("[[fault]]\nwhat = \"crash\"\nwhom = \"all\"\nat = \"90s\"\nlasts = \"1s\"\n"),
+        );
+        check(
+            "unknown-workload",
+            "about = \"Tries a good deal.\"\n[[workload]]\nkind = \"kw\"\nmix = { putt = 3 }\n",
+        );
     }
 
     /// Several mistakes are told at once, in the order of the file.
     #[test]
     fn all_mistakes_at_once() {
         let text = format!("{GOOD}speed = 3\n[cluster]\nmembers = 0\n[server]\nsnapshots = 1\n");
-        insta::assert_snapshot!("mistakes-together", parse("wrong", "scenarios/wrong.toml", &text).unwrap_err());
+        insta::assert_snapshot!(
+            "mistakes-together",
+            parse("wrong", "scenarios/wrong.toml", &text).unwrap_err()
+        );
     }
 
     /// What is left out has a usual value.

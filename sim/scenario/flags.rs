@@ -51,8 +51,13 @@ pub fn config(
     flags: &BTreeMap<String, String>,
     limits: &BTreeMap<String, u64>,
 ) -> Result<Config, String> {
-    let ip = members.iter().find(|member| member.0 == name).ok_or_else(|| format!("no member {name}"))?.1;
-    let cluster: Vec<String> = members.iter().map(|(name, ip)| format!("{name}=http://{ip}:{PEER_PORT}")).collect();
+    let ip = members
+        .iter()
+        .find(|member| member.0 == name)
+        .ok_or_else(|| format!("no member {name}"))?
+        .1;
+    let cluster: Vec<String> =
+        members.iter().map(|(name, ip)| format!("{name}=http://{ip}:{PEER_PORT}")).collect();
     let mut args = vec![
         "serve".to_string(),
         format!("--name={name}"),
@@ -90,6 +95,7 @@ macro_rules! limits {
 
 limits!(
     request_timeout_base_ms,
+    request_overhead_bytes,
     commit_apply_gap_max,
     loop_queue_requests,
     proposals_in_flight_max,
@@ -98,16 +104,26 @@ limits!(
     raft_message_bytes_max,
     raft_inflight_messages_max,
     raft_uncommitted_bytes_max,
+    raft_apply_bytes_max,
+    loop_turn_events,
+    loop_turn_requests,
+    loop_turn_bytes_max,
+    loop_queue_ticks,
+    loop_queue_events,
     peer_queue_messages,
     peer_frame_bytes_max,
     peer_reconnect_min_ms,
     peer_reconnect_max_ms,
     peer_connect_timeout_ms,
+    peer_silence_ms,
     snapshot_chunk_bytes,
-    snapshot_send_timeout_ms,
+    snapshot_stall_ms,
     snapshot_sends_max,
     wal_segment_bytes,
     backend_write_buffer_bytes,
+    connections_max,
+    stop_drain_ms,
+    accept_retry_ms,
 );
 
 #[cfg(test)]
@@ -127,15 +143,21 @@ mod tests {
     /// The server itself judges flags, and its words are passed on.
     #[test]
     fn the_server_judges() {
-        let flags = |value: &str| BTreeMap::from([("election-timeout".to_string(), value.to_string())]);
+        let flags =
+            |value: &str| BTreeMap::from([("election-timeout".to_string(), value.to_string())]);
         assert_eq!(try_out(&flags("2000")), Ok(()));
-        assert!(try_out(&flags("20")).unwrap_err().contains("--election-timeout 20 is below five times"));
+        assert!(
+            try_out(&flags("20"))
+                .unwrap_err()
+                .contains("--election-timeout 20 is below five times")
+        );
     }
 
     /// A member's configuration carries its place in the world, the flags and the limits.
     #[test]
     fn members_are_configured() {
-        let members = [("n1".to_string(), [10, 0, 0, 1].into()), ("n2".to_string(), [10, 0, 0, 2].into())];
+        let members =
+            [("n1".to_string(), [10, 0, 0, 1].into()), ("n2".to_string(), [10, 0, 0, 2].into())];
         let flags = BTreeMap::from([("snapshot-count".to_string(), "50".to_string())]);
         let limits = BTreeMap::from([("wal_segment_bytes".to_string(), 16_384)]);
         let config = config("n2", &members, &flags, &limits).unwrap();

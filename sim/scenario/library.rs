@@ -49,7 +49,8 @@ pub fn find(wanted: &str) -> Result<Scenario, String> {
 /// Reads one file.
 fn read_file(path: &Path) -> Result<Scenario, String> {
     let shown = path.display().to_string();
-    let source = std::fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}\n"))?;
+    let source =
+        std::fs::read_to_string(path).map_err(|error| format!("cannot read {shown}: {error}\n"))?;
     let name = path.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
     file::parse(&name, &shown, &source)
 }

@@ -164,7 +164,8 @@ impl Plan {
     #[must_use]
     pub fn to_json(&self) -> String {
         fn lines<T: Serialize>(items: &[T]) -> String {
-            let lines: Vec<String> = items.iter().map(|item| format!("\n    {}", json(item))).collect();
+            let lines: Vec<String> =
+                items.iter().map(|item| format!("\n    {}", json(item))).collect();
             lines.join(",") + if lines.is_empty() { "" } else { "\n  " }
         }
         let head = [

@@ -7,7 +7,9 @@ use std::cell::RefCell;
 use std::ops::Range;
 use std::rc::Rc;
 
-use miette::{GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report};
+use miette::{
+    GraphicalReportHandler, GraphicalTheme, LabeledSpan, MietteDiagnostic, NamedSource, Report,
+};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
@@ -32,7 +34,13 @@ pub struct Complaints(Rc<RefCell<Vec<Complaint>>>);
 
 impl Complaints {
     /// Adds one.
-    pub fn add(&self, place: Range<usize>, text: String, mark: impl Into<String>, help: Option<String>) {
+    pub fn add(
+        &self,
+        place: Range<usize>,
+        text: String,
+        mark: impl Into<String>,
+        help: Option<String>,
+    ) {
         self.0.borrow_mut().push(Complaint { place, text, mark: mark.into(), help });
     }
 
@@ -47,15 +55,19 @@ impl Complaints {
     pub fn render(&self, path: &str, source: &str) -> String {
         let mut complaints = self.0.borrow().clone();
         complaints.sort_by_key(|complaint| complaint.place.start);
-        let handler =
-            GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor()).with_width(100).without_cause_chain();
+        let handler = GraphicalReportHandler::new_themed(GraphicalTheme::unicode_nocolor())
+            .with_width(100)
+            .without_cause_chain();
         let mut out = String::new();
         for complaint in complaints {
             let label = LabeledSpan::new_with_span(Some(complaint.mark), complaint.place);
             let mut diagnostic = MietteDiagnostic::new(complaint.text).with_label(label);
             diagnostic.help = complaint.help;
-            let report = Report::new(diagnostic).with_source_code(NamedSource::new(path, source.to_string()));
-            handler.render_report(&mut out, report.as_ref()).expect("writing to a string cannot fail");
+            let report = Report::new(diagnostic)
+                .with_source_code(NamedSource::new(path, source.to_string()));
+            handler
+                .render_report(&mut out, report.as_ref())
+                .expect("writing to a string cannot fail");
         }
         out
     }
@@ -97,7 +109,13 @@ impl<'a> Table<'a> {
         place: Range<usize>,
         complaints: &Complaints,
     ) -> Self {
-        Self { table, name: name.into(), place, complaints: complaints.clone(), asked: RefCell::default() }
+        Self {
+            table,
+            name: name.into(),
+            place,
+            complaints: complaints.clone(),
+            asked: RefCell::default(),
+        }
     }
 
     /// Where the table stands.
@@ -113,12 +131,20 @@ impl<'a> Table<'a> {
     }
 
     /// Every key with its value and the places of both: for tables whose keys are not known here.
-    pub fn entries(&self) -> impl Iterator<Item = (&'a str, Range<usize>, &'a Spanned<DeValue<'a>>)> {
+    pub fn entries(
+        &self,
+    ) -> impl Iterator<Item = (&'a str, Range<usize>, &'a Spanned<DeValue<'a>>)> {
         self.table.iter().map(|(key, value)| (key.get_ref().as_ref(), key.span(), value))
     }
 
     /// A complaint about a value of this table.
-    pub fn complain(&self, place: Range<usize>, text: String, mark: impl Into<String>, help: Option<String>) {
+    pub fn complain(
+        &self,
+        place: Range<usize>,
+        text: String,
+        mark: impl Into<String>,
+        help: Option<String>,
+    ) {
         self.complaints.add(place, text, mark, help);
     }
 
@@ -141,7 +167,10 @@ impl<'a> Table<'a> {
     /// A whole number within bounds.
     pub fn number(&self, key: &'static str, low: u64, high: u64) -> Option<u64> {
         let value = self.raw(key)?;
-        let number = value.get_ref().as_integer().and_then(|n| u64::from_str_radix(n.as_str(), n.radix()).ok());
+        let number = value
+            .get_ref()
+            .as_integer()
+            .and_then(|n| u64::from_str_radix(n.as_str(), n.radix()).ok());
         match number {
             Some(number) if (low..=high).contains(&number) => Some(number),
             _ if value.get_ref().is_integer() => {
@@ -172,7 +201,9 @@ impl<'a> Table<'a> {
     pub fn span(&self, key: &'static str) -> Option<Placed<Span>> {
         let (text, place) = self.text(key)?;
         let parsed = match text.split_once("..") {
-            Some((low, high)) => parse_duration(low).and_then(|low| Ok((low, parse_duration(high)?))),
+            Some((low, high)) => {
+                parse_duration(low).and_then(|low| Ok((low, parse_duration(high)?)))
+            }
             None => parse_duration(&text).map(|us| (us, us)),
         };
         match parsed {
@@ -190,7 +221,8 @@ impl<'a> Table<'a> {
 
     fn bad_duration(&self, key: &str, place: Range<usize>, mark: String) {
         let text = format!("`{key}` in {} is not a duration", self.name);
-        let help = "write a number and a unit: \"800us\", \"250ms\", \"5s\", \"2m\"; a range: \"1s..4s\"";
+        let help =
+            "write a number and a unit: \"800us\", \"250ms\", \"5s\", \"2m\"; a range: \"1s..4s\"";
         self.complain(place, text, mark, Some(help.into()));
     }
 
@@ -215,7 +247,12 @@ impl<'a> Table<'a> {
         for item in array.iter() {
             match item.get_ref().as_table() {
                 Some(table) => {
-                    tables.push(Table::new(table, format!("[[{key}]]"), item.span(), &self.complaints));
+                    tables.push(Table::new(
+                        table,
+                        format!("[[{key}]]"),
+                        item.span(),
+                        &self.complaints,
+                    ));
                 }
                 None => self.wrong_kind(key, item, &format!("a list of tables: write [[{key}]]")),
             }
@@ -235,7 +272,12 @@ impl<'a> Table<'a> {
         for (key, place, _) in self.entries() {
             if !asked.contains(&key) {
                 let text = format!("unknown key `{key}` in {}", self.name);
-                self.complain(place, text, "not known here", did_you_mean(key, asked.iter().copied()));
+                self.complain(
+                    place,
+                    text,
+                    "not known here",
+                    did_you_mean(key, asked.iter().copied()),
+                );
             }
         }
     }

@@ -5,7 +5,8 @@
 
 use super::Workload;
 use crate::history::{
-    Bytes, Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Request, SortOrder, SortTarget, Txn,
+    Bytes, Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Request, SortOrder,
+    SortTarget, Txn,
 };
 use crate::scenario::dice::Dice;
 use crate::scenario::plan::{Fill, Seen};
@@ -70,7 +71,8 @@ pub fn read_mix(table: &Table<'_>) -> Vec<u64> {
             mix.complain(place, text, "not known", help);
         }
     }
-    let weights: Vec<u64> = Kind::ALL.iter().map(|row| mix.number(row.1, 0, 1_000).unwrap_or(0)).collect();
+    let weights: Vec<u64> =
+        Kind::ALL.iter().map(|row| mix.number(row.1, 0, 1_000).unwrap_or(0)).collect();
     if weights.iter().all(|weight| *weight == 0) {
         mix.complain(mix.place(), "`mix` has no weight above 0".into(), "nothing to do", None);
         return usual;
@@ -101,7 +103,9 @@ impl<'a> Client<'a> {
         let key = self.key(dice);
         match kind {
             Kind::Get => vec![plain(Request::Range(Range { key, ..Range::default() }))],
-            Kind::GetStale => vec![plain(Request::Range(Range { key, serializable: true, ..Range::default() }))],
+            Kind::GetStale => {
+                vec![plain(Request::Range(Range { key, serializable: true, ..Range::default() }))]
+            }
             Kind::List => vec![plain(Request::Range(everything(false)))],
             Kind::ListStale => vec![plain(Request::Range(everything(true)))],
             Kind::ListSome => vec![self.list_some(dice)],
@@ -123,7 +127,8 @@ impl<'a> Client<'a> {
     fn value(&mut self, dice: &mut Dice) -> Bytes {
         self.values += 1;
         let mut value = format!("v{}.{}", self.name, self.values).into_bytes();
-        let length = dice.within(self.workload.value_bytes.min, self.workload.value_bytes.max) as usize;
+        let length =
+            dice.within(self.workload.value_bytes.min, self.workload.value_bytes.max) as usize;
         if value.len() < length {
             value.resize(length, b'.');
         }
@@ -144,7 +149,8 @@ impl<'a> Client<'a> {
     }
 
     fn delete(&mut self, dice: &mut Dice, key: Bytes) -> DeleteRange {
-        let range_end = if dice.percent(25) { self.range_end(dice, &key) } else { Bytes::default() };
+        let range_end =
+            if dice.percent(25) { self.range_end(dice, &key) } else { Bytes::default() };
         DeleteRange { key, range_end, prev_kv: dice.percent(40) }
     }
 
@@ -180,7 +186,8 @@ impl<'a> Client<'a> {
     }
 
     fn get_old(&mut self, dice: &mut Dice, key: Bytes) -> Drawn {
-        let range_end = if dice.percent(50) { self.range_end(dice, &key) } else { Bytes::default() };
+        let range_end =
+            if dice.percent(50) { self.range_end(dice, &key) } else { Bytes::default() };
         // Mostly the near past; sometimes far enough back to be compacted away.
         let back = if dice.percent(80) { dice.within(0, 8) } else { dice.within(8, 200) };
         let range = Range { key, range_end, serializable: dice.percent(40), ..Range::default() };
@@ -194,8 +201,12 @@ impl<'a> Client<'a> {
             2 => CompareTarget::Value(Bytes::default()),
             _ => CompareTarget::Mod(0),
         };
-        let compare =
-            Compare { key: key.clone(), range_end: Bytes::default(), result: CompareResult::Equal, target };
+        let compare = Compare {
+            key: key.clone(),
+            range_end: Bytes::default(),
+            result: CompareResult::Equal,
+            target,
+        };
         let read = Request::Range(Range { key: key.clone(), ..Range::default() });
         let swap = Txn {
             compare: vec![compare],
@@ -222,11 +233,14 @@ impl<'a> Client<'a> {
             0 => CompareTarget::Version(dice.below(3) as i64),
             1 => CompareTarget::Create(dice.below(40) as i64),
             2 => CompareTarget::Mod(dice.below(80) as i64),
-            3 => CompareTarget::Value(Bytes::from(format!("v{}.{}", dice.below(5), dice.below(20)).as_str())),
+            3 => CompareTarget::Value(Bytes::from(
+                format!("v{}.{}", dice.below(5), dice.below(20)).as_str(),
+            )),
             _ => CompareTarget::Lease(0),
         };
         let key = self.key(dice);
-        let range_end = if dice.percent(20) { self.range_end(dice, &key) } else { Bytes::default() };
+        let range_end =
+            if dice.percent(20) { self.range_end(dice, &key) } else { Bytes::default() };
         Compare { key, range_end, result, target }
     }
 
@@ -244,7 +258,11 @@ impl<'a> Client<'a> {
                 }
                 4 if fresh => {
                     written.push(key.clone());
-                    Request::DeleteRange(DeleteRange { key, prev_kv: dice.percent(40), ..DeleteRange::default() })
+                    Request::DeleteRange(DeleteRange {
+                        key,
+                        prev_kv: dice.percent(40),
+                        ..DeleteRange::default()
+                    })
                 }
                 // A txn inside writes nothing here, so that its keys cannot meet those of the branch around it.
                 5 if depth == 0 => Request::Txn(Txn {

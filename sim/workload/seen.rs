@@ -74,7 +74,9 @@ impl Seen {
                 resolve(&fill.max_create_revision, &mut range.max_create_revision);
             }
             Request::Compact { revision, .. } => resolve(&fill.revision, revision),
-            Request::Txn(txn) if fill.compare => txn.compare.iter_mut().for_each(|compare| self.compare(compare)),
+            Request::Txn(txn) if fill.compare => {
+                txn.compare.iter_mut().for_each(|compare| self.compare(compare))
+            }
             _ => {}
         }
         request
@@ -88,7 +90,9 @@ impl Seen {
             CompareTarget::Version(version) => *version = number(|kv| kv.version),
             CompareTarget::Create(revision) => *revision = number(|kv| kv.create_revision),
             CompareTarget::Mod(revision) => *revision = number(|kv| kv.mod_revision),
-            CompareTarget::Value(value) => *value = known.map(|kv| kv.value.clone()).unwrap_or_default(),
+            CompareTarget::Value(value) => {
+                *value = known.map(|kv| kv.value.clone()).unwrap_or_default()
+            }
             CompareTarget::Lease(_) => {}
         }
     }
@@ -97,12 +101,15 @@ impl Seen {
 #[cfg(test)]
 mod tests {
     use super::Seen;
-    use crate::history::{Body, Bytes, Compare, CompareResult, CompareTarget, KeyValue, Range, Request, Response, Txn};
+    use crate::history::{
+        Body, Bytes, Compare, CompareResult, CompareTarget, KeyValue, Range, Request, Response, Txn,
+    };
     use crate::scenario::plan::{Fill, Seen as Relative};
 
     fn seen_k1_at(mod_revision: i64, revision: i64) -> Seen {
         let mut seen = Seen::default();
-        let kv = KeyValue { key: Bytes::from("k1"), mod_revision, version: 2, ..KeyValue::default() };
+        let kv =
+            KeyValue { key: Bytes::from("k1"), mod_revision, version: 2, ..KeyValue::default() };
         let body = Body::Range { kvs: vec![kv], more: false, count: 1 };
         let request = Request::Range(Range { key: Bytes::from("k1"), ..Range::default() });
         seen.learn(&request, &Response { revision, member_id: 0, raft_term: 0, body });
@@ -133,7 +140,8 @@ mod tests {
                 result: CompareResult::Equal,
                 target: CompareTarget::Mod(number),
             };
-            let txn = |number| Request::Txn(Txn { compare: vec![compare(number)], ..Txn::default() });
+            let txn =
+                |number| Request::Txn(Txn { compare: vec![compare(number)], ..Txn::default() });
             let fill = Fill { compare: true, ..Fill::default() };
             assert_eq!(seen_k1_at(4, 9).fill(&txn(0), &fill), txn(expected));
         };
