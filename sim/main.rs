@@ -7,6 +7,7 @@
 //! * [`workload`]: what clients do.
 //! * [`run`]: executes a plan in the world, and judges it.
 //! * [`world`]: the simulated machines: network, disks, clocks, power.
+//! * [`trace`]: what happened in the world, as a hash.
 //! * [`history`]: what clients saw.
 //! * [`checker`]: history → verdict; knows neither the world nor the server.
 //! * [`outcome`]: verdicts, exit codes and what is printed of a run.
@@ -27,7 +28,9 @@ mod run;
 mod scenario;
 mod sweep;
 mod table;
+mod trace;
 mod workload;
+mod world;
 
 use std::process::ExitCode;
 
