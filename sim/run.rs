@@ -26,7 +26,11 @@ mod judge;
 mod phases;
 #[cfg(madsim)]
 mod recorder;
+#[cfg(madsim)]
+mod recovery;
 mod thread;
+#[cfg(madsim)]
+mod watch;
 
 use std::collections::BTreeMap;
 

@@ -3,8 +3,8 @@
 //! Each block has its own stream of dice, named by its place in the file. Knows nothing of how a fault is done.
 
 use super::dice::Dice;
-use super::plan;
-use super::{Fault, Scenario, Span, When, Whom, member_names};
+use super::plan::{self, Survival};
+use super::{Fault, FaultKind, Scenario, Span, When, Whom, member_names};
 
 /// Every fault of the run, by time, numbered.
 #[must_use]
@@ -16,7 +16,10 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Vec<plan::Fault> {
             let lasts_us = throw(fault.lasts_us, &mut dice);
             let until_us = (at_us + lasts_us).min(scenario.duration_us);
             let whom = target(fault, scenario.members, &mut dice);
-            faults.push(plan::Fault { id: 0, at_us, until_us, what: fault.what, whom });
+            // The worst, and the messiest, in equal parts.
+            let survival = if dice.percent(50) { Survival::Nothing } else { Survival::Part };
+            let survival = (fault.what == FaultKind::PowerLoss).then_some(survival);
+            faults.push(plan::Fault { id: 0, at_us, until_us, what: fault.what, whom, survival });
         }
     }
     faults.sort_by_key(|fault| fault.at_us);

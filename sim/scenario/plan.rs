@@ -56,6 +56,21 @@ pub struct Fault {
     pub what: FaultKind,
     /// To whom.
     pub whom: Target,
+    /// What a power cut leaves of what was not synced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub survival: Option<Survival>,
+}
+
+/// What a power cut leaves of what was not synced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Survival {
+    /// Nothing.
+    Nothing,
+    /// A part of it, drawn by the world's dice.
+    Part,
+    /// Everything: as a mere crash of the machine's processes.
+    Everything,
 }
 
 /// Whom a fault meets.

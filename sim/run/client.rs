@@ -1,0 +1,156 @@
+//! One client: a node of the world with real gRPC channels to the members.
+//!
+//! Invariants:
+//! * At most one operation under way; each is sent once, to one member. Nothing is ever sent again.
+//! * Every operation is in the history from its call on, and gets exactly one outcome.
+//! * After a failure the client turns to the next member in the operation's order.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use snowglobe::host::{self, BoxFuture, Host, Listener, Stream, channel};
+use snowglobe::proto::etcdserverpb as pb;
+use snowglobe::proto::etcdserverpb::kv_client::KvClient;
+use tonic::transport::Channel;
+
+use super::classify::{NotConnected, classify, gave_up};
+use super::cluster::Cluster;
+use super::convert;
+use super::recorder::Recorder;
+use crate::history::{Failure, Outcome, Request, Response};
+use crate::scenario::plan;
+use crate::workload::seen::Seen;
+
+/// One client.
+pub struct Client {
+    number: u32,
+    host: Arc<dyn Host>,
+    cluster: Cluster,
+    recorder: Recorder,
+    channels: Vec<Option<Channel>>,
+    seen: Seen,
+    /// The member that failed last, until another one works.
+    shunned: Option<usize>,
+}
+
+/// What became of an operation.
+pub type Answer = Result<Response, (Outcome, Failure)>;
+
+impl Client {
+    /// The client numbered `number`, on the machine `host`.
+    #[must_use]
+    pub fn new(number: u32, host: Arc<dyn Host>, cluster: &Cluster, recorder: &Recorder) -> Self {
+        Self {
+            number,
+            host,
+            cluster: cluster.clone(),
+            recorder: recorder.clone(),
+            channels: vec![None; cluster.count()],
+            seen: Seen::default(),
+            shunned: None,
+        }
+    }
+
+    /// Does all operations, each not before its time.
+    pub async fn work(&mut self, operations: &[plan::Operation]) {
+        for operation in operations {
+            let wait_ns = (operation.at_us * 1000).saturating_sub(self.cluster.world.now_ns());
+            if wait_ns > 0 {
+                self.cluster.world.sleep(wait_ns).await;
+            }
+            let request = self.seen.fill(&operation.request, &operation.fill);
+            let order = operation.members.iter().map(|index| *index as usize);
+            let member = order.clone().find(|index| Some(*index) != self.shunned).or(order.last());
+            // Its answer is in the history.
+            let _ = self.call(member.unwrap_or(0), &request, operation.timeout_us).await;
+        }
+    }
+
+    /// Sends one request to one member and writes down what comes of it.
+    pub async fn call(&mut self, member: usize, request: &Request, timeout_us: u64) -> Answer {
+        let world = self.cluster.world.clone();
+        let op =
+            self.recorder.called(self.number, self.cluster.name(member), request, world.now_ns());
+        let numbers = [("op", op), ("client", u64::from(self.number))];
+        world.note("client.call", "", self.cluster.name(member), &numbers);
+        let channel = self.channel(member);
+        let answer = tokio::select! {
+            biased;
+            result = send(channel, request) => result.map_err(|status| classify(&status)),
+            () = self.host.clock().sleep(Duration::from_micros(timeout_us)) => Err(gave_up(timeout_us)),
+        };
+        match &answer {
+            Ok(response) => {
+                self.seen.learn(request, response);
+                self.shunned = None;
+            }
+            // A refusal is an answer: the member is well.
+            Err((Outcome::Failed, failure)) if failure.message.starts_with("etcdserver: ") => {
+                self.shunned = None
+            }
+            Err(_) => {
+                self.channels[member] = None;
+                self.shunned = Some(member);
+            }
+        }
+        let revision = answer.as_ref().map_or(0, |response| response.revision.unsigned_abs());
+        let numbers = [("op", op), ("ok", u64::from(answer.is_ok())), ("revision", revision)];
+        world.note("client.return", "", self.cluster.name(member), &numbers);
+        self.recorder.returned(op, answer.clone(), world.now_ns());
+        answer
+    }
+
+    fn channel(&mut self, member: usize) -> Channel {
+        if let Some(channel) = &self.channels[member] {
+            return channel.clone();
+        }
+        let net = Arc::new(Marked(self.host.net()));
+        let authority = self.cluster.client_authority(member);
+        let channel =
+            channel::connect(net, &authority).expect("members' addresses are well formed");
+        self.channels[member] = Some(channel.clone());
+        channel
+    }
+}
+
+async fn send(channel: Channel, request: &Request) -> Result<Response, tonic::Status> {
+    let mut kv = KvClient::new(channel);
+    Ok(match request {
+        Request::Range(it) => {
+            convert::range_answer(kv.range(convert::range(it)).await?.into_inner())
+        }
+        Request::Put(it) => convert::put_answer(kv.put(convert::put(it)).await?.into_inner()),
+        Request::DeleteRange(it) => convert::delete_range_answer(
+            kv.delete_range(convert::delete_range(it)).await?.into_inner(),
+        ),
+        Request::Txn(it) => convert::txn_answer(kv.txn(convert::txn(it)).await?.into_inner()),
+        Request::Compact { revision, physical } => {
+            let request = pb::CompactionRequest { revision: *revision, physical: *physical };
+            convert::compact_answer(kv.compact(request).await?.into_inner())
+        }
+    })
+}
+
+/// Marks failed connects, so that they can be told from connections that broke later.
+struct Marked(Arc<dyn host::Net>);
+
+impl host::Net for Marked {
+    fn listen(
+        &self,
+        address: std::net::SocketAddr,
+    ) -> BoxFuture<'_, std::io::Result<Box<dyn Listener>>> {
+        self.0.listen(address)
+    }
+
+    fn connect<'a>(
+        &'a self,
+        authority: &'a str,
+    ) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            self.0
+                .connect(authority)
+                .await
+                .map_err(|error| std::io::Error::new(error.kind(), NotConnected(error)))
+        })
+    }
+}

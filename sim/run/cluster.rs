@@ -1,0 +1,165 @@
+//! The members of a run: nodes of the world that run the server, and what can be done to them.
+//!
+//! Invariants:
+//! * A member that dies of itself is written down; a member that was killed is not.
+//! * Ways into a member (`raft::Handle`) are of its current process, or there are none.
+
+use std::net::{IpAddr, Ipv4Addr};
+use std::sync::{Arc, Mutex};
+
+use snowglobe::config::Config;
+use snowglobe::host::Host;
+use snowglobe::raft;
+use snowglobe::server::Server;
+
+use super::recorder::Recorder;
+use crate::scenario::flags;
+use crate::scenario::plan::Plan;
+use crate::world::{NodeId, World};
+
+/// The members, in the order of [`Plan::members`].
+#[derive(Clone)]
+pub struct Cluster {
+    /// The world they live in.
+    pub world: World,
+    members: Arc<Vec<Member>>,
+}
+
+/// One member.
+struct Member {
+    name: String,
+    /// Its id in the cluster.
+    id: u64,
+    node: NodeId,
+    ip: IpAddr,
+    way_in: Arc<Mutex<Option<raft::Handle>>>,
+}
+
+/// The address of the member with this place in the plan.
+fn address(index: usize) -> IpAddr {
+    IpAddr::V4(Ipv4Addr::new(10, 0, 0, 1 + u8::try_from(index).expect("few members")))
+}
+
+impl Cluster {
+    /// Adds the plan's members to the world and starts them. Errors: flags that the server refuses.
+    pub fn start(world: &World, plan: &Plan, recorder: &Recorder) -> Result<Self, String> {
+        let names: Vec<(String, IpAddr)> = plan
+            .members
+            .iter()
+            .enumerate()
+            .map(|(index, name)| (name.clone(), address(index)))
+            .collect();
+        let mut members = Vec::new();
+        for (name, ip) in &names {
+            let config = flags::config(name, &names, &plan.server, &plan.limits)?;
+            let node = world.add_node(name, *ip);
+            let way_in = Arc::new(Mutex::new(None));
+            let member = Member {
+                name: name.clone(),
+                id: config.member_id(),
+                node,
+                ip: *ip,
+                way_in: way_in.clone(),
+            };
+            let (recorder, name) = (recorder.clone(), name.clone());
+            world.boot(node, move |host| {
+                live(host, config.clone(), name.clone(), way_in.clone(), recorder.clone())
+            });
+            members.push(member);
+        }
+        Ok(Self { world: world.clone(), members: Arc::new(members) })
+    }
+
+    /// How many members there are.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.members.len()
+    }
+
+    /// A member's name.
+    #[must_use]
+    pub fn name(&self, index: usize) -> &str {
+        &self.members[index].name
+    }
+
+    /// A member's place, by name.
+    #[must_use]
+    pub fn index(&self, name: &str) -> Option<usize> {
+        self.members.iter().position(|member| member.name == name)
+    }
+
+    /// A member's node.
+    #[must_use]
+    pub fn node(&self, index: usize) -> NodeId {
+        self.members[index].node
+    }
+
+    /// Where a member serves clients, as `host:port`.
+    #[must_use]
+    pub fn client_authority(&self, index: usize) -> String {
+        format!("{}:{}", self.members[index].ip, flags::CLIENT_PORT)
+    }
+
+    /// The way into a member's current process, if it serves.
+    #[must_use]
+    pub fn way_in(&self, index: usize) -> Option<raft::Handle> {
+        let member = &self.members[index];
+        if !self.world.is_up(member.node) {
+            return None;
+        }
+        member.way_in.lock().expect("one thread, no panic inside").clone()
+    }
+
+    /// Whether a member believes to lead, and in which term.
+    #[must_use]
+    pub fn leads(&self, index: usize) -> Option<u64> {
+        let handle = self.way_in(index)?;
+        (handle.leader() == self.members[index].id).then(|| handle.header().term)
+    }
+
+    /// Who leads: of those who believe so, the one of the highest term.
+    #[must_use]
+    pub fn leader(&self) -> Option<usize> {
+        (0..self.count())
+            .filter_map(|index| Some((self.leads(index)?, index)))
+            .max()
+            .map(|(_, index)| index)
+    }
+
+    /// Ends a member's process.
+    pub fn kill(&self, index: usize) {
+        self.forget(index);
+        self.world.kill(self.node(index));
+    }
+
+    /// Starts a member's process again.
+    pub fn restart(&self, index: usize) {
+        self.forget(index);
+        self.world.restart(self.node(index));
+    }
+
+    /// No way leads into a process that is gone.
+    pub fn forget(&self, index: usize) {
+        let way_in = self.members[index].way_in.lock().expect("one thread, no panic inside").take();
+        // Dropped only now: destructors may look at the cluster.
+        drop(way_in);
+    }
+}
+
+/// One life of a member, from its start to its death.
+async fn live(
+    host: Arc<dyn Host>,
+    config: Config,
+    name: String,
+    way_in: Arc<Mutex<Option<raft::Handle>>>,
+    recorder: Recorder,
+) {
+    let server = match Server::start(host, config).await {
+        Ok(server) => server,
+        Err(error) => return recorder.died(&name, format!("did not start: {error}")),
+    };
+    *way_in.lock().expect("one thread, no panic inside") = Some(server.handle().clone());
+    let error = server.failed().await;
+    *way_in.lock().expect("one thread, no panic inside") = None;
+    recorder.died(&name, error.to_string());
+}

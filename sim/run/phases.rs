@@ -1,0 +1,100 @@
+//! The phases of a run: members and clients up, faults and operations, everything healed, recovery.
+//!
+//! A run that can no longer end well (a member died of itself, a watched rule was broken) stops there:
+//! what follows would only bury the cause.
+
+use crate::scenario::plan::Plan;
+use crate::world::{Delay, NetOptions, Options, World, run_here};
+
+use super::agenda::Agenda;
+use super::client::Client;
+use super::cluster::Cluster;
+use super::recorder::{Notes, Recorder};
+use super::recovery::{self, Patience};
+use super::watch;
+
+/// What is left of a run.
+pub struct Ended {
+    /// What was written down.
+    pub notes: Notes,
+    /// A panic somewhere inside: its words and place.
+    pub panic: Option<String>,
+    /// Hash over everything that happened.
+    pub trace_hash: u64,
+    /// The trace, as far as lines were asked for.
+    pub trace: Vec<String>,
+}
+
+/// Runs `plan` on this thread, which must be fresh.
+pub fn run(plan: &Plan, trace_lines: usize) -> Ended {
+    let recorder = Recorder::default();
+    let delay = Delay {
+        min_ns: plan.delay_us.0 * 1000,
+        max_ns: plan.delay_us.1 * 1000,
+        // Now and then a packet is late by several round trips.
+        tail_ppm: 2_000,
+        tail_max_ns: plan.delay_us.1 * 10_000,
+    };
+    let options = Options {
+        net: NetOptions { delay, ..NetOptions::default() },
+        trace_lines_max: trace_lines,
+        ..Options::default()
+    };
+    let ended = run_here(plan.seed, options, |world| drive(world, plan, recorder.clone()));
+    let mut notes = recorder.take();
+    let (mut trace_hash, mut trace) = (0, Vec::new());
+    if let Some(world) = notes.world.take() {
+        (trace_hash, trace) = (world.trace().hash(), world.trace().take_lines());
+        let counters =
+            world.counters().into_iter().map(|(name, count)| (name.replace('.', "_"), count));
+        notes.met.extend(counters);
+    }
+    let panic = ended
+        .err()
+        .map(|crash| format!("{} panicked: {} ({})", crash.node, crash.message, crash.location));
+    Ended { notes, panic, trace_hash, trace }
+}
+
+async fn drive(world: World, plan: &Plan, recorder: Recorder) {
+    recorder.notes().world = Some(world.clone());
+    let cluster = match Cluster::start(&world, plan, &recorder) {
+        Ok(cluster) => cluster,
+        Err(error) => return recorder.died("the plan", error),
+    };
+    tokio::select! {
+        biased;
+        () = watch::until_over(&cluster, &recorder) => {}
+        () = both_phases(plan, &cluster, &recorder) => {}
+    }
+    recorder.notes().now_ns = world.now_ns();
+}
+
+/// Safety, then liveness.
+async fn both_phases(plan: &Plan, cluster: &Cluster, recorder: &Recorder) {
+    let world = &cluster.world;
+    let mut working = Vec::new();
+    for number in 0..plan.clients {
+        let octet = |n: u32| u8::try_from(n).expect("at most 500 clients");
+        let ip = [10, 0, 1 + octet(number / 250), 1 + octet(number % 250)];
+        let node = world.add_node(&format!("c{number}"), ip.into());
+        let mut client = Client::new(number, world.host(node), cluster, recorder);
+        let operations: Vec<_> =
+            plan.operations.iter().filter(|it| it.client == number).cloned().collect();
+        working.push(world.spawn(node, async move {
+            client.work(&operations).await;
+            client
+        }));
+    }
+    let mut agenda = Agenda::new(cluster, recorder);
+    agenda.run(&plan.faults).await;
+    world.sleep_until(plan.safety_us * 1000).await;
+    agenda.heal();
+    world.note("phase.liveness", "", "", &[]);
+    let patience = Patience { until_ns: (plan.safety_us + plan.liveness_us) * 1000 };
+    tokio::select! {
+        biased;
+        () = recovery::recover(cluster, recorder, working, &patience) => recorder.notes().stuck = None,
+        // Why it is stuck stands in the notes already.
+        () = world.sleep_until(patience.until_ns) => {}
+    }
+}

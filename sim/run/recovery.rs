@@ -1,0 +1,143 @@
+//! The liveness phase: what a healed cluster must do before its deadline.
+//!
+//! A leader that all members know, every client's operations answered, a write by every client, all members applied
+//! to one index, everything read from each member, and equal hashes. The stage that is under way stands in the notes
+//! as the reason for being stuck, and is taken away when all is done.
+
+use madsim::task::JoinHandle;
+use snowglobe::raft::Status;
+
+use super::client::Client;
+use super::cluster::Cluster;
+use super::recorder::Recorder;
+use crate::history::{Bytes, Put, Request};
+use crate::workload::kv::everything;
+
+/// How long recovery may take.
+pub struct Patience {
+    /// Until this moment of virtual time.
+    pub until_ns: u64,
+}
+
+/// Between two looks at what has to become true.
+const LOOK_EVERY_NS: u64 = 20_000_000;
+
+/// Longer than an election, shorter than the server's own limit.
+const FINAL_TIMEOUT_US: u64 = 3_000_000;
+
+/// Waits until the healed cluster has recovered, and reads it all a last time.
+pub async fn recover(
+    cluster: &Cluster,
+    recorder: &Recorder,
+    working: Vec<JoinHandle<Client>>,
+    patience: &Patience,
+) {
+    let stage = |text: String| recorder.notes().stuck = Some(text);
+    let healed_ns = cluster.world.now_ns();
+    stage("the members did not agree on a leader".into());
+    while !agree_on_a_leader(cluster) {
+        cluster.world.sleep(LOOK_EVERY_NS).await;
+    }
+    let mut clients = Vec::new();
+    for (number, client) in working.into_iter().enumerate() {
+        stage(format!("client {number} was still waiting for answers to its operations"));
+        clients.push(client.await.expect("clients are neither killed nor do they panic"));
+    }
+    for (number, client) in clients.iter_mut().enumerate() {
+        stage(format!("client {number} could not write"));
+        write(cluster, client, number).await;
+    }
+    stage("the members did not apply the same entries".into());
+    let statuses = applied_alike(cluster, recorder).await;
+    for member in 0..cluster.count() {
+        stage(format!("{} could not be read from", cluster.name(member)));
+        let reader = member % clients.len();
+        for serializable in [false, true] {
+            let request = Request::Range(everything(serializable));
+            while clients[reader].call(member, &request, FINAL_TIMEOUT_US).await.is_err() {
+                cluster.world.sleep(LOOK_EVERY_NS).await;
+            }
+        }
+    }
+    stage("the members did not tell their hashes".into());
+    compare(cluster, recorder, &statuses).await;
+    let took_ns = cluster.world.now_ns() - healed_ns;
+    recorder.met("recovery_ms", took_ns / 1_000_000);
+    debug_assert!(cluster.world.now_ns() <= patience.until_ns, "cut off by the deadline");
+}
+
+/// Whether every member serves and all know the same leader, in the same term.
+fn agree_on_a_leader(cluster: &Cluster) -> bool {
+    let known: Vec<Option<(u64, u64)>> = (0..cluster.count())
+        .map(|member| cluster.way_in(member).map(|handle| (handle.leader(), handle.header().term)))
+        .collect();
+    known.iter().all(|it| it.is_some_and(|(leader, _)| leader != 0) && *it == known[0])
+}
+
+/// One acknowledged write: each attempt is an operation of its own, with its own value, to the next member.
+async fn write(cluster: &Cluster, client: &mut Client, number: usize) {
+    for attempt in 0.. {
+        let put = Put {
+            key: Bytes::from(format!("final{number}").as_str()),
+            value: Bytes::from(format!("final{number}.{attempt}").as_str()),
+            ..Put::default()
+        };
+        let member = (number + attempt) % cluster.count();
+        if client.call(member, &Request::Put(put), FINAL_TIMEOUT_US).await.is_ok() {
+            return;
+        }
+        cluster.world.sleep(LOOK_EVERY_NS).await;
+    }
+}
+
+/// Waits until all members have applied one index, and hands back what they say of themselves.
+async fn applied_alike(cluster: &Cluster, recorder: &Recorder) -> Vec<Status> {
+    loop {
+        let mut statuses = Vec::new();
+        for member in 0..cluster.count() {
+            if let Some(handle) = cluster.way_in(member)
+                && let Ok(status) = handle.status().await
+            {
+                statuses.push(status);
+            }
+        }
+        let first = statuses.first().map(|status| status.applied);
+        if statuses.len() == cluster.count()
+            && statuses.iter().all(|it| Some(it.applied) == first && it.commit == it.applied)
+        {
+            return statuses;
+        }
+        let applied: Vec<u64> = statuses.iter().map(|status| status.applied).collect();
+        recorder.notes().stuck =
+            Some(format!("the members did not apply the same entries: {applied:?}"));
+        cluster.world.sleep(LOOK_EVERY_NS).await;
+    }
+}
+
+/// Members that have applied the same entries must hold the same state.
+async fn compare(cluster: &Cluster, recorder: &Recorder, statuses: &[Status]) {
+    let mut hashes = Vec::new();
+    for member in 0..cluster.count() {
+        loop {
+            if let Some(handle) = cluster.way_in(member)
+                && let Ok((hash, compact_revision, revision)) = handle.hash_kv(0).await
+            {
+                hashes.push((revision, compact_revision, hash));
+                break;
+            }
+            cluster.world.sleep(LOOK_EVERY_NS).await;
+        }
+    }
+    let Some(other) = hashes.iter().position(|hash| *hash != hashes[0]) else { return };
+    let say = |member: usize| {
+        let (revision, compact_revision, hash) = hashes[member];
+        let name = cluster.name(member);
+        format!(
+            "{name} is at revision {revision}, compacted to {compact_revision}, with hash {hash:08x}"
+        )
+    };
+    let applied = statuses[0].applied;
+    let sentence =
+        format!("after applying the same {applied} entries {}, but {}", say(0), say(other));
+    recorder.broken("state-differs", sentence);
+}
