@@ -12,25 +12,9 @@
 //!
 //! Not here: threads for several runs at once (`sweep`), files (`folder`).
 
-#[cfg(madsim)]
-mod agenda;
 pub mod classify;
-#[cfg(madsim)]
-mod client;
-#[cfg(madsim)]
-mod cluster;
 pub mod convert;
-#[cfg(madsim)]
-mod judge;
-#[cfg(madsim)]
-mod phases;
-#[cfg(madsim)]
-mod recorder;
-#[cfg(madsim)]
-mod recovery;
 mod thread;
-#[cfg(madsim)]
-mod watch;
 
 use std::collections::BTreeMap;
 
@@ -39,7 +23,7 @@ use crate::outcome::{Summary, Verdict};
 use crate::scenario::plan::Plan;
 
 /// Whether this program can run plans: only a simulated build can.
-pub const AVAILABLE: bool = cfg!(madsim);
+pub const AVAILABLE: bool = false;
 
 /// What a program that cannot run plans says.
 pub const UNAVAILABLE: &str = "sim: built without --cfg madsim; use `cargo sim`";

@@ -32,12 +32,6 @@ fn timed(plan: &Plan, trace_lines: usize) -> Finished {
     finished
 }
 
-#[cfg(madsim)]
-fn run(plan: &Plan, trace_lines: usize) -> Finished {
-    super::judge::judge(super::phases::run(plan, trace_lines))
-}
-
-#[cfg(not(madsim))]
 fn run(_plan: &Plan, _trace_lines: usize) -> Finished {
     unreachable!("{}", super::UNAVAILABLE)
 }

@@ -48,7 +48,8 @@ where
     })
 }
 
-fn run_here<T, F>(
+/// As [`run_in_world`], on this thread, which must be fresh and is of no use for another run.
+pub fn run_here<T, F>(
     seed: u64,
     options: Options,
     scenario: impl FnOnce(World) -> F,
@@ -56,6 +57,7 @@ fn run_here<T, F>(
 where
     F: Future<Output = T>,
 {
+    hook_panics();
     CRASH.set(Some(None));
     rocks::seed_dice(seed);
     let runtime = Runtime::with_seed_and_config(seed, madsim::Config::default());

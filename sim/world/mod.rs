@@ -49,7 +49,7 @@ pub use {
     clock::Bend,
     dice::Dice,
     disk::{Disk, Loss, Survival},
-    harness::{Crash, run_in_world},
+    harness::{Crash, run_here, run_in_world},
     net::{Connects, Net, NetOptions},
     node::{NodeId, Options, World},
 };
