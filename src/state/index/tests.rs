@@ -1,0 +1,2 @@
+//! The index by the examples that etcd documents for its own.
+

@@ -1,0 +1,144 @@
+//! What the meta column family holds, and its encoding.
+
+use crate::error::{Error, Result};
+use crate::storage::{Batch, Family, Storage};
+
+/// Index, term and revision after the newest applied entry; see [`Position`].
+const APPLIED: &[u8] = b"applied";
+/// The configuration that raft wants kept.
+const CONF_STATE: &[u8] = b"conf_state";
+/// The newest compact revision (etcd's name).
+const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
+/// The newest compact revision whose rows are all removed (etcd's name).
+const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
+/// The snapshot that is being imported: index and term.
+const LOADING: &[u8] = b"loading";
+/// Followed by a member's id, big endian: what it published.
+const MEMBER: &[u8] = b"member/";
+/// Behind every key of the family.
+const END: &[u8] = &[0xff];
+
+/// The newest applied entry, and the revision that it left. The revision could be counted from the rows;
+/// written down, it shows whether rows are missing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Position {
+    pub(super) index: u64,
+    pub(super) term: u64,
+}
+
+/// All values of the family but the members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Meta {
+    pub(super) applied: Option<(Position, i64)>,
+    pub(super) conf_state: Option<Vec<u8>>,
+    pub(super) scheduled_compact: Option<i64>,
+    pub(super) finished_compact: Option<i64>,
+    pub(super) loading: Option<Position>,
+}
+
+impl Meta {
+    pub(super) fn read(storage: &Storage) -> Result<Self> {
+        let numbers = |key: &[u8]| -> Result<Option<Vec<u64>>> {
+            let Some(value) = storage.get(Family::Meta, key)? else { return Ok(None) };
+            let (words, rest) = value.as_chunks::<8>();
+            if !rest.is_empty() {
+                return Err(broken(storage, key));
+            }
+            Ok(Some(words.iter().map(|word| u64::from_be_bytes(*word)).collect()))
+        };
+        let revision = |key: &[u8]| match numbers(key)?.as_deref() {
+            None => Ok(None),
+            Some(&[revision]) => Ok(Some(revision as i64)),
+            Some(_) => Err(broken(storage, key)),
+        };
+        let applied = match numbers(APPLIED)?.as_deref() {
+            None => None,
+            Some(&[index, term, revision]) => Some((Position { index, term }, revision as i64)),
+            Some(_) => return Err(broken(storage, APPLIED)),
+        };
+        let loading = match numbers(LOADING)?.as_deref() {
+            None => None,
+            Some(&[index, term]) => Some(Position { index, term }),
+            Some(_) => return Err(broken(storage, LOADING)),
+        };
+        Ok(Self {
+            applied,
+            conf_state: storage.get(Family::Meta, CONF_STATE)?.map(Vec::from),
+            scheduled_compact: revision(SCHEDULED_COMPACT)?,
+            finished_compact: revision(FINISHED_COMPACT)?,
+            loading,
+        })
+    }
+}
+
+fn broken(storage: &Storage, key: &[u8]) -> Error {
+    let key = String::from_utf8_lossy(key);
+    Error::corrupt(storage.path(), 0, format!("the value of {key} has a wrong length"))
+}
+
+/// Writes the consistent index together with what it stands for.
+pub(super) fn put_applied(batch: &mut Batch, position: Position, revision: i64) {
+    let mut value = [0; 24];
+    value[..8].copy_from_slice(&position.index.to_be_bytes());
+    value[8..16].copy_from_slice(&position.term.to_be_bytes());
+    value[16..].copy_from_slice(&revision.to_be_bytes());
+    batch.put(Family::Meta, APPLIED, &value);
+}
+
+pub(super) fn put_conf_state(batch: &mut Batch, conf_state: &[u8]) {
+    batch.put(Family::Meta, CONF_STATE, conf_state);
+}
+
+pub(super) fn put_scheduled_compact(batch: &mut Batch, revision: i64) {
+    batch.put(Family::Meta, SCHEDULED_COMPACT, &revision.to_be_bytes());
+}
+
+pub(super) fn put_finished_compact(batch: &mut Batch, revision: i64) {
+    batch.put(Family::Meta, FINISHED_COMPACT, &revision.to_be_bytes());
+}
+
+pub(super) fn put_loading(batch: &mut Batch, position: Position) {
+    let value = [position.index.to_be_bytes(), position.term.to_be_bytes()].concat();
+    batch.put(Family::Meta, LOADING, &value);
+}
+
+pub(super) fn delete_loading(batch: &mut Batch) {
+    batch.delete(Family::Meta, LOADING);
+}
+
+/// Whether this is the one key that belongs to a member's own disk and not to the state.
+pub(super) fn is_loading(key: &[u8]) -> bool {
+    key == LOADING
+}
+
+pub(super) fn put_member(batch: &mut Batch, id: u64, encoded: &[u8]) {
+    batch.put(Family::Meta, &[MEMBER, &id.to_be_bytes()].concat(), encoded);
+}
+
+/// Calls `read` with each encoded member, by id.
+pub(super) fn read_members(
+    storage: &Storage,
+    mut read: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    let mut cursor = storage.cursor();
+    cursor.seek(Family::Meta, MEMBER)?;
+    loop {
+        let more = cursor.next(Family::Meta, |key, value| {
+            let Some(id) = key.strip_prefix(MEMBER) else { return Ok(false) };
+            let id = id.try_into().map_err(|_| broken(storage, key))?;
+            read(u64::from_be_bytes(id), value)?;
+            Ok(true)
+        })?;
+        if more != Some(true) {
+            return Ok(());
+        }
+    }
+}
+
+/// Removes everything from both families.
+pub(super) fn delete_all(batch: &mut Batch) {
+    // Row keys begin with a positive number, so 0xff is behind them too.
+    for family in Family::ALL {
+        batch.delete_range(family, &[], END);
+    }
+}

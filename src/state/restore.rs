@@ -1,0 +1,93 @@
+//! Opening a state: the key index is rebuilt from the rows, and the counters are checked against them.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use prost::Message;
+
+use super::compaction::Compaction;
+use super::index::Index;
+use super::meta::{Meta, Position};
+use super::mvcc::Pending;
+use super::revision::Row;
+use super::{FIRST_REVISION, Limits, NEVER_COMPACTED, State, StateImport, StateOpen};
+use crate::error::Result;
+use crate::proto::mvccpb::KeyValue;
+use crate::storage::{Family, Storage};
+
+impl State {
+    /// Opens the state in `storage`; a fresh one if nothing was ever applied. An unfinished compaction is
+    /// taken up again by [`compact_step`](Self::compact_step).
+    ///
+    /// # Errors
+    /// The system's, or [`Error::Corrupt`](crate::error::Error::Corrupt) for rows that contradict each other.
+    pub fn open(storage: Storage, limits: Limits) -> Result<StateOpen> {
+        let meta = Meta::read(&storage)?;
+        if let Some(position) = meta.loading {
+            return Ok(StateOpen::NeedsImport(StateImport::again(storage, limits, position)?));
+        }
+        Self::restore(storage, limits, meta).map(StateOpen::Ready)
+    }
+
+    /// A state without content.
+    pub(super) fn blank(storage: Storage, limits: Limits) -> Self {
+        Self {
+            pending: Pending::new(storage.batch()),
+            storage,
+            limits,
+            index: Index::default(),
+            current_revision: FIRST_REVISION,
+            compact_revision: NEVER_COMPACTED,
+            compaction: Compaction::finished_at(NEVER_COMPACTED),
+            applied: Position::default(),
+            conf_state: None,
+            members: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn restore(storage: Storage, limits: Limits, meta: Meta) -> Result<Self> {
+        let mut state = Self::blank(storage, limits);
+        state.restore_rows()?;
+        state.restore_members()?;
+        let finished = meta.finished_compact.unwrap_or(NEVER_COMPACTED);
+        state.compact_revision = finished.max(meta.scheduled_compact.unwrap_or(NEVER_COMPACTED));
+        state.compaction = Compaction::finished_at(finished);
+        // The newest rows may all be compacted away; revisions must not be used twice.
+        state.current_revision = state.current_revision.max(state.compact_revision);
+        state.conf_state = meta.conf_state;
+        let (applied, revision) = meta.applied.unwrap_or((Position::default(), FIRST_REVISION));
+        if revision != state.current_revision {
+            return Err(state.corrupt(format!(
+                "the newest row is of revision {}, but entry {} left revision {revision}; \
+                 remove this member's data folder and let it rejoin",
+                state.current_revision, applied.index
+            )));
+        }
+        state.applied = applied;
+        Ok(state)
+    }
+
+    fn restore_rows(&mut self) -> Result<()> {
+        let mut cursor = self.storage.cursor();
+        cursor.seek(Family::Key, &[])?;
+        while cursor.next(Family::Key, |key, value| self.restore_row(key, value))?.is_some() {}
+        Ok(())
+    }
+
+    fn restore_row(&mut self, key: &[u8], value: &[u8]) -> Result<()> {
+        let row = Row::decode(key)
+            .ok_or_else(|| self.corrupt(format!("a row key that is none: {key:02x?}")))?;
+        let kv = self.decode_value(row, Bytes::copy_from_slice(value))?;
+        let created_version = (kv.create_revision, kv.version);
+        self.index
+            .restore(&kv.key, row.revision, row.tombstone, created_version)
+            .map_err(|reason| self.corrupt(format!("the row of {:?}: {reason}", row.revision)))?;
+        self.current_revision = self.current_revision.max(row.revision.main);
+        Ok(())
+    }
+
+    pub(super) fn decode_value(&self, row: Row, value: Bytes) -> Result<KeyValue> {
+        KeyValue::decode(value)
+            .map_err(|cause| self.corrupt(format!("the row of {:?}: {cause}", row.revision)))
+    }
+}

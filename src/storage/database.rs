@@ -1,0 +1,171 @@
+//! The one place that calls RocksDB: how it is opened, and what follows each call.
+
+use std::path::{Path, PathBuf};
+
+use bytes::Bytes;
+use rocksdb::{
+    BlockBasedOptions, Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBCompressionType,
+    DBRecoveryMode, ErrorKind, FlushOptions, LogLevel, Options, ReadOptions, WriteBatch,
+    WriteOptions, properties,
+};
+
+use super::{Family, Size, StorageOptions};
+use crate::error::{Error, Result};
+use crate::host::Backend;
+
+/// Open table files. RocksDB closes the longest unused ones beyond that; far below the usual limit of
+/// descriptors, which connections need too.
+const OPEN_FILES_MAX: i32 = 256;
+
+/// Bytes that the manifest is lengthened by at once. RocksDB's default of 4 MB is for far larger databases.
+const MANIFEST_STEP_BYTES: usize = 64 << 10;
+
+/// Memtables per column family: one being filled, and two being written out, before writers are held up.
+const WRITE_BUFFERS_MAX: i32 = 3;
+
+/// RocksDB, closed in the order that a host without threads needs.
+pub(super) struct Database {
+    db: DB,
+    path: PathBuf,
+    write_options: WriteOptions,
+    // After `db`: fields are dropped in this order, and the environment must outlive the database.
+    backend: Backend,
+}
+
+impl Database {
+    pub(super) fn open(backend: Backend, path: &Path, options: StorageOptions) -> Result<Self> {
+        let wrap = |cause: rocksdb::Error| wrap("open the database", path, &cause);
+        let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        let families = std::iter::once(rocksdb::DEFAULT_COLUMN_FAMILY_NAME)
+            .chain(Family::ALL.map(Family::name))
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options(options, &cache)));
+        let database_options = database_options(&backend).map_err(wrap)?;
+        let db = DB::open_cf_descriptors(&database_options, path, families);
+        (backend.run_background_jobs)();
+        let db = db.map_err(wrap)?;
+        Ok(Self { db, path: path.to_path_buf(), write_options: WriteOptions::default(), backend })
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.path
+    }
+
+    pub(super) fn family(&self, family: Family) -> &ColumnFamily {
+        self.db.cf_handle(family.name()).expect("open creates every family")
+    }
+
+    pub(super) fn write(&self, batch: WriteBatch) -> Result<()> {
+        self.after("write to the database", self.db.write_opt(batch, &self.write_options))
+    }
+
+    pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
+        let value = self
+            .db
+            .get_pinned_cf(self.family(family), key)
+            .map(|value| value.map(|value| Bytes::copy_from_slice(&value)));
+        self.after("read the database", value)
+    }
+
+    pub(super) fn sync(&self) -> Result<()> {
+        self.after("sync the database", self.db.flush_wal(true))
+    }
+
+    pub(super) fn flush(&self) -> Result<()> {
+        let mut options = FlushOptions::new();
+        // The job that would be waited for may only run on this thread, after this call.
+        options.set_wait(false);
+        let families = Family::ALL.map(|family| self.family(family));
+        self.after("flush the database", self.db.flush_cfs_opt(&families, &options))
+    }
+
+    pub(super) fn size(&self) -> Result<Size> {
+        let sum = |name| {
+            Family::ALL.iter().try_fold(0_u64, |sum, &family| {
+                let bytes = self.db.property_int_value_cf(self.family(family), name);
+                Ok::<_, rocksdb::Error>(sum + bytes?.unwrap_or(0))
+            })
+        };
+        let size = (|| {
+            let memory = sum(properties::CUR_SIZE_ALL_MEM_TABLES)?;
+            let total = memory + sum(properties::TOTAL_SST_FILES_SIZE)?;
+            let in_use = memory + sum(properties::LIVE_SST_FILES_SIZE)?;
+            Ok(Size { total, in_use })
+        })();
+        self.after("measure the database", size)
+    }
+
+    /// An iterator over a family as it is now.
+    pub(super) fn iterator(&self, family: Family) -> rocksdb::DBRawIterator<'_> {
+        let mut options = ReadOptions::default();
+        options.set_total_order_seek(true);
+        // A scan would push out what gets need.
+        options.fill_cache(false);
+        self.db.raw_iterator_cf_opt(self.family(family), options)
+    }
+
+    /// What follows each call: the host's jobs, and the error with its path.
+    pub(super) fn after<T>(&self, action: &str, result: std::result::Result<T, rocksdb::Error>) -> Result<T> {
+        (self.backend.run_background_jobs)();
+        result.map_err(|cause| wrap(action, &self.path, &cause))
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        // Closing waits for queued jobs, and on a host without threads nobody else would run them.
+        (self.backend.run_background_jobs)();
+    }
+}
+
+/// Options of the whole database.
+fn database_options(backend: &Backend) -> std::result::Result<Options, rocksdb::Error> {
+    // No setter for this one: after an I/O error RocksDB would start a thread that tries to resume.
+    let mut options = Options::default().get_options_from_string("max_bgerror_resume_count=0")?;
+    if let Some(env) = &backend.env {
+        options.set_env(env);
+    }
+    options.create_if_missing(true);
+    options.create_missing_column_families(true);
+    // Durability: see the invariants at the top of the module.
+    options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
+    options.set_atomic_flush(true);
+    options.set_paranoid_checks(true);
+    // One writer, no threads of its own beyond the background jobs.
+    options.set_allow_concurrent_memtable_write(false);
+    options.set_enable_write_thread_adaptive_yield(false);
+    options.set_max_background_jobs(2);
+    options.set_max_subcompactions(1);
+    options.set_max_file_opening_threads(1);
+    options.set_max_open_files(OPEN_FILES_MAX);
+    // No timers, no statistics, next to no log.
+    options.set_stats_dump_period_sec(0);
+    options.set_stats_persist_period_sec(0);
+    options.set_log_level(LogLevel::Warn);
+    options.set_keep_log_file_num(1);
+    options.set_manifest_preallocation_size(MANIFEST_STEP_BYTES);
+    Ok(options)
+}
+
+/// Options of one column family.
+fn family_options(options: StorageOptions, cache: &Cache) -> Options {
+    let mut table = BlockBasedOptions::default();
+    table.set_block_cache(cache);
+    let mut family = Options::default();
+    family.set_write_buffer_size(options.write_buffer_bytes);
+    family.set_max_write_buffer_number(WRITE_BUFFERS_MAX);
+    family.set_compression_type(DBCompressionType::None);
+    family.set_block_based_table_factory(&table);
+    family
+}
+
+/// RocksDB's error with what was attempted and where.
+fn wrap(action: &str, path: &Path, cause: &rocksdb::Error) -> Error {
+    match cause.kind() {
+        ErrorKind::Corruption => Error::corrupt(
+            path,
+            0,
+            format!("{cause} (cannot {action}; remove this member's data folder and let it rejoin)"),
+        ),
+        _ => Error::io(action, path, cause),
+    }
+}

@@ -1,0 +1,78 @@
+//! What the storage promises, on a real RocksDB.
+
+use super::{Family, Storage};
+use crate::state::testing::{Folder, storage};
+
+fn keys(storage: &Storage, family: Family) -> Vec<Vec<u8>> {
+    let mut cursor = storage.cursor();
+    cursor.seek(family, &[]).unwrap();
+    let mut keys = Vec::new();
+    while let Some(key) = cursor.next(family, |key, _| Ok(key.to_vec())).unwrap() {
+        keys.push(key);
+    }
+    keys
+}
+
+/// A batch over both families is there after a reopen, and so is what a cursor saw before a later batch.
+#[test]
+fn batches_and_cursors() {
+    let folder = Folder::new();
+    let store = storage(&folder);
+    let mut batch = store.batch();
+    batch.put(Family::Meta, b"m", b"1");
+    batch.put(Family::Key, b"a", b"2");
+    batch.put(Family::Key, b"b", b"3");
+    store.write(batch).unwrap();
+    let mut before = store.cursor();
+    let mut batch = store.batch();
+    batch.delete_range(Family::Key, b"a", b"b");
+    batch.put(Family::Key, b"c", b"4");
+    store.write(batch).unwrap();
+    assert_eq!(keys(&store, Family::Key), [b"b", b"c"]);
+    before.seek(Family::Key, b"").unwrap();
+    let first = before.next(Family::Key, |key, value| Ok((key.to_vec(), value.to_vec()))).unwrap();
+    assert_eq!(first, Some((b"a".to_vec(), b"2".to_vec())));
+    drop((before, store));
+    let store = storage(&folder);
+    assert_eq!(keys(&store, Family::Key), [b"b", b"c"]);
+    assert_eq!(store.get(Family::Meta, b"m").unwrap().as_deref(), Some(&b"1"[..]));
+    assert_eq!(store.get(Family::Meta, b"a").unwrap(), None);
+}
+
+/// Whatever is cut off RocksDB's own log, what is left is a prefix of the batches, the same in both families.
+#[test]
+fn torn_log_leaves_a_prefix() {
+    let folder = Folder::new();
+    let store = storage(&folder);
+    for number in 0..20_u8 {
+        let mut batch = store.batch();
+        batch.put(Family::Key, &[number], &[number; 100]);
+        batch.put(Family::Meta, b"newest", &[number]);
+        store.write(batch).unwrap();
+        if number == 5 {
+            store.flush().unwrap();
+        }
+    }
+    let log = newest_log(&folder);
+    let length = std::fs::metadata(folder.path().join(&log)).unwrap().len();
+    let mut lengths = std::collections::BTreeSet::new();
+    for cut in (0..=length).step_by(37) {
+        let copy = folder.copy();
+        let file = std::fs::OpenOptions::new().write(true).open(copy.path().join(&log)).unwrap();
+        file.set_len(cut).unwrap();
+        let store = storage(&copy);
+        let keys = keys(&store, Family::Key);
+        let expected: Vec<_> = (0..keys.len() as u8).map(|number| vec![number]).collect();
+        assert_eq!(keys, expected, "cut at {cut}");
+        let newest = store.get(Family::Meta, b"newest").unwrap();
+        assert_eq!(newest.as_deref(), keys.last().map(|key| &key[..]), "cut at {cut}");
+        lengths.insert(keys.len());
+    }
+    assert!(lengths.len() > 5, "the cuts took different batches: {lengths:?}");
+}
+
+fn newest_log(folder: &Folder) -> std::ffi::OsString {
+    let files = std::fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().path());
+    let logs = files.filter(|path| path.extension().is_some_and(|extension| extension == "log"));
+    logs.max().unwrap().file_name().unwrap().to_owned()
+}
