@@ -151,13 +151,19 @@ impl Wal {
             return Ok(());
         }
         let outlined = self.outline.append(entries, hard_state);
-        outlined.map_err(|why| self.misused(&why))?;
+        let replaced = outlined.map_err(|why| self.misused(&why))?;
         let large = |entry: &&Entry| entry.data.len() + 16 > PAYLOAD_BYTES_MAX;
         if let Some(entry) = entries.iter().find(large) {
             let (index, length) = (entry.index, entry.data.len());
             return Err(self.misused(&format!("entry {index} has {length} bytes")));
         }
         let mut batch = self.batch();
+        if let Some(mark) = replaced {
+            // Once more, here: the segment with the first one may be released before this one.
+            batch.push(&Record::Mark(mark), false);
+            let sequence = self.segments.back().expect("there is a segment").sequence;
+            self.marks.insert(mark, sequence);
+        }
         if let Some(state) = hard_state {
             batch.push(&Record::HardState(state), entries.is_empty());
         }
@@ -208,13 +214,13 @@ impl Wal {
 
     /// Removes segments that only hold entries below `index`; the one that holds it stays.
     ///
-    /// Keeps what is needed to open the log at its newest mark at or below `index`; without such a
-    /// mark nothing is removed.
-    /// Errors: the disk failed; the log itself remains usable.
+    /// Syncs first. Keeps what is needed to open the log at its newest mark at or below `index`;
+    /// without such a mark that is committed, nothing is removed.
+    /// Errors: as [`Wal::sync`]; or a removal failed, then the log itself remains usable.
     pub async fn release_below(&mut self, index: u64) -> Result<()> {
-        self.usable()?;
-        let durable_commit = self.outline.hard_state().commit;
-        let index = index.min(durable_commit);
+        // A mark that a crash could take back must not cost the segments before it.
+        self.sync().await?;
+        let index = index.min(self.outline.hard_state().commit);
         let marked = self.marks.iter().rev().find(|(mark, _)| mark.index <= index);
         let Some((&mark, &marked_in)) = marked else { return Ok(()) };
         // Terms may have been truncated since a segment was made, so look from the newest.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! segment   head  metadata  hard state* │ append │ append │ … │ zeros up to the preallocated size
-//! append    [sync point]  [hard state]  entry  entry  entry*         or   [sync point]  mark*
+//! append    [sync point]  [mark]  [hard state]  entry  entry  entry*
 //!
 //! record     0         4      5      6       8          12                        8n
 //!            ├─────────┼──────┼──────┼───────┼──────────┼──────────┬──────────────┤
@@ -22,6 +22,8 @@
 //! * The head restates sequence, rolling checksum and last entry of the segments before.
 //! * A sync point begins the first append after each sync. It holds its own offset and the rolling
 //!   checksum before it: whoever finds it knows that everything before it had been durable.
+//!
+//! * A mark stands alone, or with the hard state that lets its snapshot replace the log.
 //!
 //! # Torn or damaged
 //!
@@ -59,6 +61,10 @@ mod segment;
 mod snapshot;
 mod snapshot_file;
 mod tail;
+#[cfg(test)]
+mod testdisk;
+#[cfg(test)]
+mod tests;
 
 use std::path::PathBuf;
 

@@ -24,8 +24,9 @@ enum At {
 /// The log without its data.
 #[derive(Clone, Debug)]
 pub(super) struct Outline {
-    /// The place before the first entry known here.
-    base: Mark,
+    /// The place before the first entry known here, and its term where that is known.
+    base_index: u64,
+    base_term: Option<u64>,
     last: Mark,
     /// First index of each run of equal terms, ascending.
     terms: Vec<(u64, u64)>,
@@ -39,7 +40,14 @@ pub(super) struct Outline {
 impl Outline {
     /// A log whose entries follow `base`.
     pub(super) fn new(base: Mark, hard_state: HardState) -> Self {
-        Self { base, last: base, terms: Vec::new(), hard_state, pending: None }
+        Self {
+            base_index: base.index,
+            base_term: Some(base.term),
+            last: base,
+            terms: Vec::new(),
+            hard_state,
+            pending: None,
+        }
     }
 
     pub(super) fn last(&self) -> Mark {
@@ -50,24 +58,24 @@ impl Outline {
         self.hard_state
     }
 
-    /// Takes one append; `true` when a snapshot has replaced all earlier entries.
+    /// Takes one append; returns the mark of the snapshot that thereby replaces all earlier entries.
     ///
     /// Errors: the sentence that says which rule is broken. The outline is then of no further use.
     pub(super) fn append(
         &mut self,
         entries: &[Entry],
         hard_state: Option<HardState>,
-    ) -> Result<bool, String> {
+    ) -> Result<Option<Mark>, String> {
         let next = hard_state.unwrap_or(self.hard_state);
         self.check_hard_state(next)?;
         let replaced = self.settle(entries, next.commit);
-        let committed = if replaced { self.base.index } else { self.hard_state.commit };
+        let committed = replaced.map_or(self.hard_state.commit, |mark| mark.index);
         if let Some(first) = entries.first() {
             if first.index > self.last.index + 1 {
                 let last = self.last.index;
                 return Err(format!("entry {} follows entry {last}: a gap", first.index));
             }
-            if first.index <= committed || first.index <= self.base.index {
+            if first.index <= committed {
                 return Err(format!(
                     "entry {} is written again, {committed} is committed",
                     first.index
@@ -111,7 +119,8 @@ impl Outline {
     pub(super) fn forget_below(&mut self, index: u64) {
         assert!(index <= self.hard_state.commit, "only committed entries are released");
         let At::Term(term) = self.at(index) else { return };
-        self.base = Mark { index, term };
+        self.base_index = index;
+        self.base_term = Some(term);
         self.terms.retain(|run| run.0 > index);
         if index < self.last.index && self.terms.first().is_none_or(|run| run.0 > index + 1) {
             self.terms.insert(0, (index + 1, term));
@@ -133,9 +142,9 @@ impl Outline {
         Ok(())
     }
 
-    /// Decides on a pending mark once its index is committed; `true` when it replaces the log.
-    fn settle(&mut self, entries: &[Entry], commit: u64) -> bool {
-        let Some(mark) = self.pending.filter(|mark| mark.index <= commit) else { return false };
+    /// Decides on a pending mark once its index is committed; returns it when it replaces the log.
+    fn settle(&mut self, entries: &[Entry], commit: u64) -> Option<Mark> {
+        let mark = self.pending.filter(|mark| mark.index <= commit)?;
         self.pending = None;
         let first = entries.first().map_or(u64::MAX, |entry| entry.index);
         let at = if first <= mark.index {
@@ -144,13 +153,14 @@ impl Outline {
         } else {
             self.at(mark.index)
         };
-        let replaced = at != At::Term(mark.term);
-        if replaced {
-            self.base = mark;
-            self.last = mark;
-            self.terms.clear();
+        if at == At::Term(mark.term) {
+            return None;
         }
-        replaced
+        self.base_index = mark.index;
+        self.base_term = Some(mark.term);
+        self.last = mark;
+        self.terms.clear();
+        Some(mark)
     }
 
     fn push(&mut self, entry: &Entry) -> Result<(), String> {
@@ -171,27 +181,30 @@ impl Outline {
 
     /// Drops the entries from `index` on.
     fn truncate(&mut self, index: u64) {
-        assert!(index > self.base.index, "a snapshot cannot be truncated");
         if index > self.last.index {
             return;
+        }
+        if index <= self.base_index {
+            // Only a log that was released starts above its commit index: with a segment that
+            // was made before these entries were replaced.
+            self.base_index = index - 1;
+            self.base_term = None;
         }
         while self.terms.last().is_some_and(|run| run.0 >= index) {
             self.terms.pop();
         }
-        let term = self.terms.last().map_or(self.base.term, |run| run.1);
+        let term = self.terms.last().map_or(self.base_term.unwrap_or(0), |run| run.1);
         self.last = Mark { index: index - 1, term };
-        assert_eq!(self.terms.is_empty(), self.last == self.base, "runs cover base to last");
+        assert!(self.terms.is_empty() == (self.last.index == self.base_index), "runs cover all");
     }
 
     fn at(&self, index: u64) -> At {
         if index > self.last.index {
             return At::Absent;
         }
-        if index == self.base.index {
-            return At::Term(self.base.term);
-        }
-        if index < self.base.index {
-            return At::Below;
+        if index <= self.base_index {
+            let term = self.base_term.filter(|_| index == self.base_index);
+            return term.map_or(At::Below, At::Term);
         }
         let run = self.terms.partition_point(|run| run.0 <= index);
         assert!(run > 0, "runs cover base to last");

@@ -99,9 +99,8 @@ impl Replay {
         if let Some(mark) = append.mark {
             self.outline.mark(mark)?;
             self.marks.insert(mark, sequence);
-            return Ok(());
         }
-        if self.outline.append(&append.entries, append.hard_state)? {
+        if self.outline.append(&append.entries, append.hard_state)?.is_some() {
             self.entries.clear();
         }
         if let Some(first) = append.entries.first() {

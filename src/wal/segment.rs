@@ -140,7 +140,8 @@ impl Reader {
     pub(super) fn bytes(&mut self, offset: u64, count: usize) -> Result<&[u8]> {
         let end = self.start + self.window.len() as u64;
         if offset < self.start || offset + count as u64 > end {
-            self.fill(offset, count.max(WINDOW_BYTES))?;
+            let rest = self.length.saturating_sub(offset).min(WINDOW_BYTES as u64);
+            self.fill(offset, count.max(rest as usize))?;
         }
         let place = usize::try_from(offset - self.start).expect("within the window");
         Ok(&self.window[place..place + count])
@@ -150,11 +151,12 @@ impl Reader {
     pub(super) fn data_end(&mut self, offset: u64) -> Result<u64> {
         let (mut end, mut place) = (offset, offset);
         while place < self.length {
-            let bytes = self.bytes(place, WINDOW_BYTES)?;
+            let count = (self.length - place).min(WINDOW_BYTES as u64);
+            let bytes = self.bytes(place, count as usize)?;
             if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
                 end = place + last as u64 + 1;
             }
-            place += WINDOW_BYTES as u64;
+            place += count;
         }
         Ok(end)
     }
