@@ -1,0 +1,281 @@
+//! What everybody else holds: a handle that puts requests into the loop's queue and waits for answers.
+//!
+//! Invariants:
+//! * No call waits longer than the request timeout, whatever happens to the loop.
+//! * A full queue answers at once; nothing waits for room.
+//! * A timeout of a proposal is an unknown outcome: it may still take effect.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use prost::Message as _;
+use tokio::sync::{mpsc, oneshot};
+
+use super::node::{Event, Request};
+use super::waiters::RequestIds;
+use crate::error::Refusal;
+use crate::host::Clock;
+use crate::proto::etcdserverpb::{
+    InternalRaftRequest, RangeRequest, RangeResponse, RequestHeader, TxnRequest, TxnResponse,
+    request_op,
+};
+use crate::state::{Member, Response};
+
+/// What a member says about itself in the header of every response (the revision is the response's own).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// The cluster.
+    pub cluster_id: u64,
+    /// The member that answers.
+    pub member_id: u64,
+    /// Its term, now.
+    pub term: u64,
+}
+
+/// What a member knows of itself and its cluster at one moment.
+#[derive(Clone, Debug)]
+pub struct Status {
+    /// Cluster, member, term.
+    pub header: Header,
+    /// The leader's id; 0 where none is known.
+    pub leader: u64,
+    /// The last index known to be committed.
+    pub commit: u64,
+    /// The last index applied.
+    pub applied: u64,
+    /// The current revision.
+    pub revision: i64,
+    /// The revision up to which history is gone.
+    pub compact_revision: i64,
+    /// Bytes of the backend on disk.
+    pub db_size: u64,
+    /// Of these, bytes that hold something.
+    pub db_size_in_use: u64,
+    /// Whether the member has no vote.
+    pub is_learner: bool,
+    /// What members published about themselves.
+    pub members: BTreeMap<u64, Member>,
+    /// The ids of the members with a vote.
+    pub voters: Vec<u64>,
+}
+
+/// What the loop shows to everybody, at the price of a load.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) cluster_id: u64,
+    pub(super) member_id: u64,
+    pub(super) term: AtomicU64,
+    pub(super) leader: AtomicU64,
+    /// How often the leader was lost or changed.
+    pub(super) leader_changes: AtomicU64,
+    pub(super) applied: AtomicU64,
+}
+
+impl Shared {
+    pub(super) fn new(cluster_id: u64, member_id: u64) -> Self {
+        let zero = || AtomicU64::new(0);
+        let (term, leader, leader_changes, applied) = (zero(), zero(), zero(), zero());
+        Self { cluster_id, member_id, term, leader, leader_changes, applied }
+    }
+}
+
+/// See the module.
+#[derive(Clone)]
+pub struct Handle {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    shared: Arc<Shared>,
+    requests: mpsc::Sender<Request>,
+    events: mpsc::Sender<Event>,
+    clock: Arc<dyn Clock>,
+    ids: RequestIds,
+    request_timeout: Duration,
+    max_request_bytes: usize,
+}
+
+impl Handle {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        requests: mpsc::Sender<Request>,
+        events: mpsc::Sender<Event>,
+        clock: Arc<dyn Clock>,
+        ids: RequestIds,
+        config: &crate::config::Config,
+    ) -> Self {
+        let request_timeout = Duration::from_millis(config.request_timeout_ms());
+        let max_request_bytes = config.max_request_bytes;
+        let inner =
+            Inner { shared, requests, events, clock, ids, request_timeout, max_request_bytes };
+        Self { inner: Arc::new(inner) }
+    }
+
+    /// Proposes a request and waits until this member has applied it.
+    ///
+    /// # Errors
+    /// The state machine's verdict; [`Refusal::TooManyRequests`] and [`Refusal::RequestTooLarge`] before anything
+    /// was proposed; [`Refusal::Timeout`], [`Refusal::TimeoutLeaderFail`] and [`Refusal::Stopped`] with an
+    /// unknown outcome.
+    pub async fn propose(&self, mut request: InternalRaftRequest) -> Result<Response, Refusal> {
+        let id = self.inner.ids.next();
+        request.header = Some(RequestHeader { id });
+        let data = Bytes::from(request.encode_to_vec());
+        if data.len() > self.inner.max_request_bytes {
+            return Err(Refusal::RequestTooLarge);
+        }
+        self.ask(|answer| Request::Propose { id, data, answer }).await
+    }
+
+    /// A range, linearizable unless it asks for less.
+    ///
+    /// # Errors
+    /// The state machine's verdict, or that no leader confirmed the read in time.
+    pub async fn range(&self, range: RangeRequest) -> Result<RangeResponse, Refusal> {
+        if range.serializable {
+            return self.ask(|answer| Request::Range { range, answer }).await;
+        }
+        self.ask(|answer| Request::LinearizableRange { range, answer }).await
+    }
+
+    /// A txn that writes nothing; linearizable unless every range in it is serializable.
+    ///
+    /// # Errors
+    /// As [`Handle::range`].
+    pub async fn txn_read_only(&self, txn: TxnRequest) -> Result<TxnResponse, Refusal> {
+        if is_serializable(&txn) {
+            return self.ask(|answer| Request::Txn { txn, answer }).await;
+        }
+        self.ask(|answer| Request::LinearizableTxn { txn, answer }).await
+    }
+
+    /// Returns once this member has applied everything that was committed when it was called.
+    ///
+    /// # Errors
+    /// As [`Handle::range`].
+    pub async fn linearizable_barrier(&self) -> Result<(), Refusal> {
+        self.ask(|answer| Request::Barrier { answer }).await
+    }
+
+    /// What this member knows, now.
+    ///
+    /// # Errors
+    /// [`Refusal::Stopped`], [`Refusal::TooManyRequests`] or [`Refusal::Timeout`].
+    pub async fn status(&self) -> Result<Status, Refusal> {
+        self.ask(|answer| Request::Status { answer }).await
+    }
+
+    /// The hash of all keys up to `revision` (0: the current one), the compact revision, and the revision.
+    ///
+    /// # Errors
+    /// The state machine's verdict on the revision.
+    pub async fn hash_kv(&self, revision: i64) -> Result<(u32, i64, i64), Refusal> {
+        self.ask(|answer| Request::HashKv { revision, answer }).await
+    }
+
+    /// Hands leadership to `target` and waits until it has it.
+    ///
+    /// # Errors
+    /// [`Refusal::NotLeader`], [`Refusal::BadLeaderTransferee`], [`Refusal::TimeoutLeaderTransfer`].
+    pub async fn move_leader(&self, target: u64) -> Result<(), Refusal> {
+        self.ask(|answer| Request::MoveLeader { target, answer }).await
+    }
+
+    /// Cluster, member and the term as it is now.
+    #[must_use]
+    pub fn header(&self) -> Header {
+        let Shared { cluster_id, member_id, ref term, .. } = *self.inner.shared;
+        Header { cluster_id, member_id, term: term.load(Ordering::Relaxed) }
+    }
+
+    /// The leader this member knows; 0 is none.
+    #[must_use]
+    pub fn leader(&self) -> u64 {
+        self.inner.shared.leader.load(Ordering::Relaxed)
+    }
+
+    /// Hands leadership over where this member has it, ends the loop, and returns when it has ended (or when
+    /// it does not answer within the request timeout: its disk may hang).
+    pub async fn stop(&self) {
+        let (answer, stopped) = oneshot::channel();
+        let stop = async {
+            if self.inner.events.send(Event::Stop { answer }).await.is_ok() {
+                // An error means that the loop ended in another way, which is as good.
+                let _ = stopped.await;
+            }
+        };
+        tokio::select! {
+            biased;
+            () = stop => {}
+            () = self.inner.clock.sleep(self.inner.request_timeout) => {}
+        }
+    }
+
+    async fn ask<T>(
+        &self,
+        request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Request,
+    ) -> Result<T, Refusal> {
+        let changes = || self.inner.shared.leader_changes.load(Ordering::Relaxed);
+        let changes_before = changes();
+        let (answer, answered) = oneshot::channel();
+        match self.inner.requests.try_send(request(answer)) {
+            Ok(()) => {}
+            Err(mpsc::error::TrySendError::Full(_)) => return Err(Refusal::TooManyRequests),
+            Err(mpsc::error::TrySendError::Closed(_)) => return Err(Refusal::Stopped),
+        }
+        tokio::select! {
+            biased;
+            // The loop drops what it did not answer when it ends.
+            answer = answered => answer.unwrap_or(Err(Refusal::Stopped)),
+            () = self.inner.clock.sleep(self.inner.request_timeout) => {
+                let lost = changes() != changes_before;
+                Err(if lost { Refusal::TimeoutLeaderFail } else { Refusal::Timeout })
+            }
+        }
+    }
+}
+
+/// Whether every operation of the txn is a serializable range (a txn without any is linearizable: its
+/// comparisons read).
+fn is_serializable(txn: &TxnRequest) -> bool {
+    let mut ops = txn.success.iter().chain(&txn.failure).peekable();
+    ops.peek().is_some()
+        && ops.all(|op| match &op.request {
+            Some(request_op::Request::RequestRange(range)) => range.serializable,
+            Some(request_op::Request::RequestTxn(txn)) => is_serializable(txn),
+            _ => false,
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::proto::etcdserverpb::RequestOp;
+
+    /// A read-only txn is serializable only where every one of its ranges says so, nested ones included.
+    #[test]
+    fn serializable_txns() {
+        let op = |request| RequestOp { request: Some(request) };
+        let range = |serializable| {
+            op(request_op::Request::RequestRange(RangeRequest { serializable, ..Default::default() }))
+        };
+        let nest = |ops| {
+            let txn = TxnRequest { success: ops, ..Default::default() };
+            op(request_op::Request::RequestTxn(txn))
+        };
+        let check = |success: Vec<RequestOp>, failure: Vec<RequestOp>, expected: bool| {
+            let txn = TxnRequest { success, failure, ..Default::default() };
+            assert_eq!(is_serializable(&txn), expected, "{txn:?}");
+        };
+        check(vec![], vec![], false);
+        check(vec![range(true)], vec![], true);
+        check(vec![range(true)], vec![range(true)], true);
+        check(vec![range(true)], vec![range(false)], false);
+        check(vec![range(true), nest(vec![range(false)])], vec![], false);
+        check(vec![range(true), nest(vec![range(true)])], vec![], true);
+        check(vec![nest(vec![])], vec![], false);
+    }
+}
