@@ -1,1 +1,228 @@
-//! The one loop that owns raft and the state machine.
+//! The one loop around raft-rs: log, state machine, reads, transport, snapshots, restart.
+//!
+//! Nothing else in the crate names raft-rs, and nothing else owns the write-ahead log or the state machine.
+//! One task does (`node.rs`); everybody else holds a [`Handle`] and waits for answers.
+//!
+//! ```text
+//!   clients ── Handle ──▶ requests ─┐                       ┌─▶ Wal      (append, sync)
+//!   peers ─── PeerService ▶ events ─┼─▶ Node: raft-rs ──────┼─▶ State    (apply: one batch)
+//!   clock ──────────────▶ ticks ────┘   one Ready a turn    └─▶ Transport (drops, never waits)
+//! ```
+//!
+//! # One turn, beside what raft asks
+//!
+//! | the loop (`Node::on_ready`) | what raft-rs demands of it |
+//! |---|---|
+//! | 1. `messages` leave, if term and vote are durable | a leader may replicate while it writes (thesis, 10.2.1); it counts itself only after 4 |
+//! | 2. a snapshot: its file is durable already; mark and hard state, sync, state machine, raft's log | a snapshot comes before the entries that follow it, and before the commit index that needs it |
+//! | 3. entries and hard state, one append | no hard state whose commit index lies past the log |
+//! | 4. sync, where `must_sync`: entries, term or vote changed | a commit index alone may be lost: it is learnt again |
+//! | 5. `persisted_messages` leave | votes and acknowledgements speak of what is durable |
+//! | 6. `committed_entries` are applied in one batch; waiters are answered | raft-rs hands out only entries that it was told are durable, so nothing is answered before its sync |
+//! | 7. answers to ReadIndex are noted | an answer under a term or leader that has passed counts for nothing |
+//! | 8. advance; the commit index, messages and entries that follow from 4 are handled like 3, 1 and 6 | the part of `advance` that comes after the append |
+//! | 9. what could not be sent is reported | nothing is stepped between `ready` and `advance` |
+//!
+//! While the loop awaits 4, its queues fill; the next turn takes up to a bounded part of them into one append
+//! and one sync. That is the whole of group commit.
+//!
+//! # A linearizable read
+//!
+//! joins the batch that waits; the batch is closed, and only then is the leader asked, with a context that is
+//! never used twice; a quorum answers; the read looks at the state once the index is applied, unless term or
+//! leader have changed since it was asked for (`read_index.rs`). raft-rs drops such requests silently at every
+//! change of role, and while the leader has nothing committed in its term; so nothing is asked before an entry of
+//! the current term is known to be committed here, and what stays unanswered is asked again. A leader that is the
+//! only voter answers itself, under the same condition: a commit index that a crash took back is never
+//! answered from.
+//!
+//! # Where time enters
+//!
+//! A ticker task sends a tick each heartbeat interval; all of raft's timeouts, retries of reads, handovers and
+//! half-open connections are counted in ticks. The deadline of a request belongs to its handle. The loop itself
+//! awaits only its queues and the sync of the log.
+//!
+//! Invariants:
+//! * Nothing is acknowledged before it is durable; a failed sync ends the member.
+//! * mark of the newest snapshot ≤ what the backend holds durably ≤ applied ≤ committed ≤ last entry.
+//! * Every queue, batch, retry and wait has its bound in [`Limits`](crate::config::Limits).
+//! * The loop decides from its queues, its log and its state alone.
+//!
+//! Not here yet: adding and removing members at run time (entries that change the configuration are carried
+//! out, nothing proposes them); leases, watches, authentication; reading the log's entries from disk (what a
+//! follower may still need is kept in memory, anything older goes as a snapshot); installing a snapshot stops
+//! the loop while it is loaded.
+
+mod handle;
+mod log;
+mod logger;
+mod membership;
+mod node;
+mod peer;
+mod propose;
+mod read_index;
+mod ready;
+mod recovery;
+mod requests;
+mod snapshot;
+mod transport;
+mod waiters;
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use raft::{RawNode, ReadOnlyOption};
+use tokio::sync::mpsc;
+use tokio::task::JoinHandle;
+
+pub use handle::{Handle, Header, Status};
+pub use peer::PeerService;
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::host::{Clock, Host};
+use handle::Shared;
+use log::LogStore;
+use node::{Node, Queues};
+use peer::{Inbound, Slot};
+use propose::Proposals;
+use read_index::{Contexts, Leadership, ReadIndex};
+use transport::{Edges, Transport};
+use waiters::{RequestIds, Waiters};
+
+/// The running loop of one member.
+pub struct Member {
+    task: JoinHandle<Result<()>>,
+}
+
+impl Member {
+    /// Returns when the loop has ended.
+    ///
+    /// # Errors
+    /// What killed the loop; none after [`Handle::stop`].
+    pub async fn ended(&mut self) -> Result<()> {
+        match (&mut self.task).await {
+            Ok(result) => result,
+            Err(error) => Err(Error::Fatal(format!("the raft loop died: {error}"))),
+        }
+    }
+}
+
+/// Reads what the member left behind, or makes it new, and starts its loop.
+///
+/// The caller holds the lock on the data folder, serves the [`PeerService`] and watches the [`Member`].
+///
+/// # Errors
+/// The disk failed; the log, a snapshot or the backend is damaged or contradicts the others; the data folder
+/// belongs to another member.
+pub async fn start(
+    host: Arc<dyn Host>,
+    config: Arc<Config>,
+) -> Result<(Handle, PeerService, Member)> {
+    let recovered = recovery::recover(&*host, &config).await?;
+    let shared = Arc::new(Shared::new(config.cluster_id(), config.member_id()));
+    shared.applied.store(recovered.log.applied().index, Ordering::Release);
+    shared.term.store(recovered.hard_state.term, Ordering::Relaxed);
+    let limits = config.limits.clone();
+    let edges = Edges { net: host.net(), clock: host.clock(), limits: limits.clone() };
+    let (tick_sender, ticks) = mpsc::channel(limits.loop_queue_ticks);
+    let (event_sender, events) = mpsc::channel(limits.loop_queue_events);
+    let (request_sender, requests) = mpsc::channel(limits.loop_queue_requests);
+    let inbound = Arc::new(Inbound::default());
+    let snapshots = Arc::new(recovered.snapshots);
+    let identity = (shared.cluster_id, shared.member_id);
+    let peers = membership::peers(&config);
+    let members: BTreeSet<u64> = peers.keys().copied().collect();
+    let silence_ticks = ticks_of(limits.peer_silence_ms, &config);
+    let contexts = Contexts::new(shared.member_id, host.random_u64());
+    let retry_ticks = ticks_of(limits.read_index_retry_ms, &config);
+    let mut node = Node {
+        raw: raw_node(recovered.log, &config)?,
+        transport: Transport::new(&edges, identity, peers, silence_ticks, Arc::clone(&inbound)),
+        queues: Queues { ticks, events, requests, helpers: event_sender.clone() },
+        wal: recovered.wal,
+        snapshots: Arc::clone(&snapshots),
+        state: recovered.state,
+        proposals: Proposals::default(),
+        waiters: Waiters::new(limits.proposals_in_flight_max),
+        reads: ReadIndex::new(contexts, retry_ticks, limits.reads_waiting_max),
+        leadership: Leadership { term: recovered.hard_state.term, leader: 0 },
+        hard_state: recovered.hard_state,
+        snapshot: recovered.snapshot,
+        received: None,
+        refused: None,
+        sends: 0,
+        unreachable: BTreeSet::new(),
+        snapshots_failed: Vec::new(),
+        compacted: Vec::new(),
+        compact_pause: false,
+        transfer: None,
+        stopping: None,
+        tick: 0,
+        edges,
+        shared: Arc::clone(&shared),
+        config: Arc::clone(&config),
+    };
+    if members.is_empty() {
+        // Nobody else could win or object: no reason to wait for an election timeout.
+        node.raw.campaign().map_err(|e| Error::Fatal(format!("cannot stand for election: {e}")))?;
+    }
+    let heartbeat = Duration::from_millis(config.heartbeat_interval_ms);
+    tokio::spawn(tick(host.clock(), heartbeat, tick_sender));
+    let task = tokio::spawn(node.run());
+    let clock = host.clock();
+    let ids = RequestIds::new(shared.member_id, host.random_u64());
+    let handle = Handle::new(
+        Arc::clone(&shared),
+        request_sender,
+        event_sender.clone(),
+        Arc::clone(&clock),
+        ids,
+        &config,
+    );
+    let slot = Slot::default();
+    let events = event_sender;
+    let service =
+        PeerService { shared, config, members, events, inbound, snapshots, slot, clock };
+    Ok((handle, service, Member { task }))
+}
+
+/// How many ticks cover a time.
+fn ticks_of(time_ms: u64, config: &Config) -> u64 {
+    time_ms.div_ceil(config.heartbeat_interval_ms).max(1)
+}
+
+fn raw_node(log: LogStore, config: &Config) -> Result<RawNode<LogStore>> {
+    let limits = &config.limits;
+    let raft_config = raft::Config {
+        id: config.member_id(),
+        election_tick: config.election_ticks(),
+        heartbeat_tick: 1,
+        applied: log.applied().index,
+        max_size_per_msg: limits.raft_message_bytes_max,
+        max_inflight_msgs: limits.raft_inflight_messages_max,
+        check_quorum: true,
+        pre_vote: config.pre_vote,
+        // A lease would trust clocks that may stop while others run on.
+        read_only_option: ReadOnlyOption::Safe,
+        max_uncommitted_size: limits.raft_uncommitted_bytes_max,
+        max_committed_size_per_ready: limits.raft_apply_bytes_max,
+        ..raft::Config::default()
+    };
+    RawNode::new(&raft_config, log, &logger::logger())
+        .map_err(|e| Error::Config(format!("raft cannot be set up: {e}")))
+}
+
+/// Sends a tick each heartbeat interval until the loop has ended.
+async fn tick(clock: Arc<dyn Clock>, heartbeat: Duration, ticks: mpsc::Sender<()>) {
+    loop {
+        clock.sleep(heartbeat).await;
+        match ticks.try_send(()) {
+            // A full queue: the loop is busy, and will see the ticks that are there.
+            Ok(()) | Err(mpsc::error::TrySendError::Full(())) => {}
+            Err(mpsc::error::TrySendError::Closed(())) => return,
+        }
+    }
+}

@@ -58,14 +58,14 @@ impl Waiters {
         Self { limit, waiting: BTreeMap::new() }
     }
 
-    /// Whether no more can wait.
-    pub(super) fn is_full(&self) -> bool {
-        self.waiting.len() >= self.limit
+    /// How many wait.
+    pub(super) fn len(&self) -> usize {
+        self.waiting.len()
     }
 
     /// `answer` waits for request `id`.
     pub(super) fn insert(&mut self, id: u64, answer: Answer) {
-        assert!(!self.is_full(), "more waiters than the limit of {}", self.limit);
+        assert!(self.len() < self.limit, "more waiters than the limit of {}", self.limit);
         let before = self.waiting.insert(id, answer);
         assert!(before.is_none(), "request number {id:x} was used twice");
     }
@@ -109,7 +109,7 @@ mod tests {
         let (other, mut theirs) = oneshot::channel();
         waiters.insert(1, answer);
         waiters.insert(2, other);
-        assert!(waiters.is_full());
+        assert_eq!(waiters.len(), 2);
         waiters.answer(1, Err(Refusal::Compacted));
         waiters.answer(3, Err(Refusal::Compacted));
         assert!(matches!(mine.try_recv(), Ok(Err(Refusal::Compacted))));
@@ -123,8 +123,8 @@ mod tests {
         let (answer, mine) = oneshot::channel();
         waiters.insert(1, answer);
         drop(mine);
-        assert!(waiters.is_full());
+        assert_eq!(waiters.len(), 1);
         waiters.tick();
-        assert!(!waiters.is_full());
+        assert_eq!(waiters.len(), 0);
     }
 }

@@ -1,0 +1,209 @@
+//! From files to a member that can go on: the order of a restart.
+//!
+//! 1. The marks in the log say which snapshots count; the newest whose file is whole is chosen.
+//! 2. The log is read from that mark. A torn tail was never acknowledged and is cut; any other damage refuses.
+//! 3. The backend is opened at its consistent index. Where the chosen snapshot carries the state and the backend
+//!    is behind it (or was in the middle of loading it), the state is loaded from the file again.
+//! 4. raft starts at the backend's consistent index and hands out what is committed above it.
+//!
+//! Invariants (a member that breaks one does not start, and says which file and what to do):
+//! * mark ≤ consistent index ≤ last entry of the log.
+//! * An entry that the backend has applied had been committed, and its own log had been synced before. So where
+//!   the backend is ahead of the commit index on disk (a change of the commit index alone is not synced), the
+//!   commit index is raised to it; where the log lacks that entry, the log has lost what was promised.
+//! * The log and the data folder belong to this member of this cluster.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use prost::Message as _;
+use protobuf::Message as _;
+use raft::eraftpb::{self, ConfState};
+
+use super::log::{LogStore, Place};
+use super::membership::initial_conf_state;
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::host::{Disk, Host};
+use crate::state::State;
+use crate::storage::Storage;
+use crate::wal::{self, HardState, Mark, SnapshotFile, SnapshotStore, Wal};
+
+/// What a restart found.
+pub(super) struct Recovered {
+    pub(super) wal: Wal,
+    pub(super) snapshots: SnapshotStore,
+    pub(super) state: State,
+    pub(super) log: LogStore,
+    pub(super) hard_state: HardState,
+    /// The snapshot that the log was read from.
+    pub(super) snapshot: Mark,
+}
+
+/// Whose log it is; kept in each segment.
+#[derive(Clone, PartialEq, Eq, prost::Message)]
+struct Owner {
+    #[prost(uint64, tag = "1")]
+    cluster_id: u64,
+    #[prost(uint64, tag = "2")]
+    member_id: u64,
+    /// Of the format of entries and snapshots.
+    #[prost(uint32, tag = "3")]
+    version: u32,
+}
+
+/// The format that this program writes.
+const VERSION: u32 = 1;
+
+/// Reads everything that a member left behind, or makes it new.
+pub(super) async fn recover(host: &dyn Host, config: &Config) -> Result<Recovered> {
+    let disk = host.disk();
+    let dir = config.wal_dir();
+    let owner =
+        Owner { cluster_id: config.cluster_id(), member_id: config.member_id(), version: VERSION };
+    let options = wal::Options { segment_bytes: config.limits.wal_segment_bytes };
+    let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
+    if !Wal::exists(&*disk, &dir) {
+        let state = open_state(host, config, None)?;
+        if state.applied().index != 0 {
+            let text = "the log is missing but the backend has data; restore the log's folder, or \
+                        remove this member from the cluster and add it again with an empty folder";
+            return Err(Error::corrupt(dir, 0, text));
+        }
+        let wal = Wal::create(disk, &dir, &owner.encode_to_vec(), options).await?;
+        let log = LogStore::new(Place::default(), initial_conf_state(config));
+        let (hard_state, snapshot) = (HardState::default(), Mark::default());
+        return Ok(Recovered { wal, snapshots, state, log, hard_state, snapshot });
+    }
+    let marks = Wal::marks(&disk, &dir).await?;
+    let mut file = snapshots.newest_usable(&marks).await?;
+    let snapshot = file.as_ref().map_or_else(Mark::default, |file| file.meta.mark);
+    let (wal, found) = Wal::open(disk, &dir, snapshot, options).await?;
+    check_owner(&found.metadata, &owner, &config.data_dir)?;
+    if let Some(repair) = &found.repaired {
+        tracing::warn!(
+            "cut a torn write of {} bytes off {} at offset {}",
+            repair.bytes,
+            repair.path.display(),
+            repair.offset
+        );
+    }
+    let state = open_state(host, config, file.as_mut())?;
+    let conf_state = conf_state(&state, file.as_ref(), config)?;
+    let found = Found { snapshot, hard_state: found.hard_state, entries: found.entries };
+    let (log, hard_state) = assemble(found, &state, conf_state, &dir)?;
+    tracing::info!(
+        "recovered: snapshot at {}, log {} to {}, term {}, committed {}, applied {}",
+        snapshot.index,
+        log.first(),
+        log.last(),
+        hard_state.term,
+        hard_state.commit,
+        log.applied().index
+    );
+    Ok(Recovered { wal, snapshots, state, log, hard_state, snapshot })
+}
+
+fn check_owner(metadata: &[u8], expected: &Owner, data_dir: &Path) -> Result<()> {
+    let refuse = |why: String| {
+        let path = data_dir.display();
+        Err(Error::Config(format!("foreign data folder {path}: {why}; use another --data-dir")))
+    };
+    let Ok(owner) = Owner::decode(metadata) else {
+        return refuse("its log was not written by this program".into());
+    };
+    if owner.version != expected.version {
+        return refuse(format!("its format is {}, not {}", owner.version, expected.version));
+    }
+    let (there, here) = (owner.cluster_id, expected.cluster_id);
+    if there != here {
+        return refuse(format!("it belongs to cluster {there:x}, the flags say cluster {here:x}"));
+    }
+    let (there, here) = (owner.member_id, expected.member_id);
+    if there != here {
+        return refuse(format!("it belongs to member {there:x}, the flags say member {here:x}"));
+    }
+    Ok(())
+}
+
+/// The configuration at the backend's consistent index.
+fn conf_state(state: &State, file: Option<&SnapshotFile>, config: &Config) -> Result<ConfState> {
+    let bytes = state.conf_state().or_else(|| file.map(|file| &file.meta.conf_state[..]));
+    match bytes {
+        None => Ok(initial_conf_state(config)),
+        Some(bytes) => ConfState::parse_from_bytes(bytes).map_err(|e| {
+            Error::corrupt(config.backend_dir(), 0, format!("the members cannot be read: {e}"))
+        }),
+    }
+}
+
+/// What the log and the snapshots say.
+struct Found {
+    snapshot: Mark,
+    hard_state: HardState,
+    entries: Vec<wal::Entry>,
+}
+
+/// Puts together what raft starts with, and refuses what cannot be.
+fn assemble(
+    found: Found,
+    state: &State,
+    conf_state: ConfState,
+    dir: &Path,
+) -> Result<(LogStore, HardState)> {
+    let Found { snapshot, mut hard_state, entries } = found;
+    let remedy = "remove this member from the cluster and add it again with an empty data folder";
+    let refuse = |why: String| Err(Error::corrupt(dir, 0, format!("{why}; {remedy}")));
+    let mut log =
+        LogStore::new(Place { index: snapshot.index, term: snapshot.term }, conf_state);
+    let mut decoded = Vec::with_capacity(entries.len());
+    for entry in entries {
+        let parsed = eraftpb::Entry::parse_from_carllerche_bytes(&entry.data);
+        match parsed {
+            Ok(parsed) if (parsed.index, parsed.term) == (entry.index, entry.term) => {
+                decoded.push(parsed);
+            }
+            _ => return refuse(format!("entry {} is not what its record says", entry.index)),
+        }
+    }
+    log.append(decoded);
+    let applied = Place { index: state.applied().index, term: state.applied().term };
+    if applied.index < snapshot.index {
+        return refuse(format!(
+            "the backend holds entries up to {}, the log begins after {}",
+            applied.index, snapshot.index
+        ));
+    }
+    if hard_state.commit > log.last() {
+        return refuse(format!(
+            "entry {} was committed, the log ends at {}",
+            hard_state.commit,
+            log.last()
+        ));
+    }
+    match log.term_at(applied.index) {
+        None => {
+            return refuse(format!(
+                "the backend has applied entry {}, the log ends at {}",
+                applied.index,
+                log.last()
+            ));
+        }
+        Some(term) if term != applied.term => {
+            return refuse(format!(
+                "the backend has applied entry {} of term {}, the log's is of term {term}",
+                applied.index, applied.term
+            ));
+        }
+        Some(_) => {}
+    }
+    hard_state.commit = hard_state.commit.max(applied.index);
+    log.applied_to(applied);
+    log.set_hard_state(eraftpb::HardState {
+        term: hard_state.term,
+        vote: hard_state.vote,
+        commit: hard_state.commit,
+        ..eraftpb::HardState::default()
+    });
+    Ok((log, hard_state))
+}

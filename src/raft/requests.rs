@@ -1,0 +1,117 @@
+//! What clients ask of the loop, answered from the state machine where that is enough.
+
+use super::handle::{Header, Status};
+use super::node::{Node, Reply, Request};
+use super::propose::Proposal;
+use super::read_index::Reader;
+use super::waiters::Answer;
+use crate::error::Refusal;
+use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use crate::state::State;
+
+/// A read that must be linearizable.
+pub(super) enum Read {
+    Range { range: RangeRequest, answer: Reply<RangeResponse> },
+    Txn { txn: TxnRequest, answer: Reply<TxnResponse> },
+    Barrier { answer: Reply<()> },
+}
+
+impl Reader for Read {
+    fn is_gone(&self) -> bool {
+        match self {
+            Self::Range { answer, .. } => answer.is_closed(),
+            Self::Txn { answer, .. } => answer.is_closed(),
+            Self::Barrier { answer } => answer.is_closed(),
+        }
+    }
+}
+
+impl Read {
+    /// Reads now. Whoever asked may have given up: then the answer goes nowhere.
+    pub(super) fn serve(self, state: &State) {
+        match self {
+            Self::Range { range, answer } => drop(answer.send(state.range(&range))),
+            Self::Txn { txn, answer } => drop(answer.send(state.txn_read_only(&txn))),
+            Self::Barrier { answer } => drop(answer.send(Ok(()))),
+        }
+    }
+
+    /// Answers with a refusal.
+    pub(super) fn refuse(self, refusal: Refusal) {
+        match self {
+            Self::Range { answer, .. } => drop(answer.send(Err(refusal))),
+            Self::Txn { answer, .. } => drop(answer.send(Err(refusal))),
+            Self::Barrier { answer } => drop(answer.send(Err(refusal))),
+        }
+    }
+}
+
+impl Node {
+    pub(super) fn on_request(&mut self, request: Request) {
+        match request {
+            Request::Propose { id, data, answer } => self.on_propose(id, data, answer),
+            Request::Range { range, answer } => Read::Range { range, answer }.serve(&self.state),
+            Request::Txn { txn, answer } => Read::Txn { txn, answer }.serve(&self.state),
+            Request::LinearizableRange { range, answer } => {
+                self.on_read(Read::Range { range, answer });
+            }
+            Request::LinearizableTxn { txn, answer } => self.on_read(Read::Txn { txn, answer }),
+            Request::Barrier { answer } => self.on_read(Read::Barrier { answer }),
+            Request::Status { answer } => drop(answer.send(Ok(self.status()))),
+            Request::HashKv { revision, answer } => {
+                drop(answer.send(self.state.hash_kv(revision)));
+            }
+            Request::MoveLeader { target, answer } => self.on_move_leader(target, answer),
+        }
+    }
+
+    fn on_propose(&mut self, id: u64, data: bytes::Bytes, answer: Answer) {
+        if answer.is_closed() {
+            return;
+        }
+        let limits = &self.config.limits;
+        let committed = self.raw.raft.raft_log.committed;
+        let gap = committed - self.raw.store().applied().index;
+        let count = self.waiters.len() + self.proposals.len();
+        let bytes = (self.proposals.bytes() + data.len()) as u64;
+        if gap > limits.commit_apply_gap_max
+            || count >= limits.proposals_in_flight_max
+            || bytes > limits.raft_uncommitted_bytes_max
+        {
+            let _ = answer.send(Err(Refusal::TooManyRequests));
+            return;
+        }
+        self.proposals.push(Proposal { id, data, answer });
+    }
+
+    fn on_read(&mut self, read: Read) {
+        if let Err((read, refusal)) = self.reads.push(read) {
+            read.refuse(refusal);
+        }
+    }
+
+    fn status(&self) -> Status {
+        let raft = &self.raw.raft;
+        let conf_state = self.raw.store().conf_state();
+        let mut voters = conf_state.voters.clone();
+        voters.sort_unstable();
+        let (db_size, db_size_in_use) = self.state.db_size();
+        Status {
+            header: Header {
+                cluster_id: self.shared.cluster_id,
+                member_id: self.shared.member_id,
+                term: raft.term,
+            },
+            leader: raft.leader_id,
+            commit: raft.raft_log.committed,
+            applied: self.raw.store().applied().index,
+            revision: self.state.current_revision(),
+            compact_revision: self.state.compact_revision(),
+            db_size,
+            db_size_in_use,
+            is_learner: conf_state.learners.contains(&self.shared.member_id),
+            members: self.state.members().clone(),
+            voters,
+        }
+    }
+}
