@@ -20,9 +20,8 @@ use crate::error::Refusal;
 use crate::host::Clock;
 use crate::proto::etcdserverpb::{
     InternalRaftRequest, RangeRequest, RangeResponse, RequestHeader, TxnRequest, TxnResponse,
-    request_op,
 };
-use crate::state::{Member, Response};
+use crate::state::{self, Member, Response};
 
 /// What a member says about itself in the header of every response (the revision is the response's own).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -141,12 +140,14 @@ impl Handle {
         self.ask(|answer| Request::LinearizableRange { range, answer }).await
     }
 
-    /// A txn that writes nothing; linearizable unless every range in it is serializable.
+    /// A txn that writes nothing; linearizable unless every range in it is serializable. One without a range is
+    /// linearizable too (etcd's is not): its comparisons read.
     ///
     /// # Errors
     /// As [`Handle::range`].
     pub async fn txn_read_only(&self, txn: TxnRequest) -> Result<TxnResponse, Refusal> {
-        if is_serializable(&txn) {
+        let ranges = !(txn.success.is_empty() && txn.failure.is_empty());
+        if ranges && state::is_serializable(&txn) {
             return self.ask(|answer| Request::Txn { txn, answer }).await;
         }
         self.ask(|answer| Request::LinearizableTxn { txn, answer }).await
@@ -235,47 +236,5 @@ impl Handle {
                 Err(if lost { Refusal::TimeoutLeaderFail } else { Refusal::Timeout })
             }
         }
-    }
-}
-
-/// Whether every operation of the txn is a serializable range (a txn without any is linearizable: its
-/// comparisons read).
-fn is_serializable(txn: &TxnRequest) -> bool {
-    let mut ops = txn.success.iter().chain(&txn.failure).peekable();
-    ops.peek().is_some()
-        && ops.all(|op| match &op.request {
-            Some(request_op::Request::RequestRange(range)) => range.serializable,
-            Some(request_op::Request::RequestTxn(txn)) => is_serializable(txn),
-            _ => false,
-        })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::etcdserverpb::RequestOp;
-
-    /// A read-only txn is serializable only where every one of its ranges says so, nested ones included.
-    #[test]
-    fn serializable_txns() {
-        let op = |request| RequestOp { request: Some(request) };
-        let range = |serializable| {
-            op(request_op::Request::RequestRange(RangeRequest { serializable, ..Default::default() }))
-        };
-        let nest = |ops| {
-            let txn = TxnRequest { success: ops, ..Default::default() };
-            op(request_op::Request::RequestTxn(txn))
-        };
-        let check = |success: Vec<RequestOp>, failure: Vec<RequestOp>, expected: bool| {
-            let txn = TxnRequest { success, failure, ..Default::default() };
-            assert_eq!(is_serializable(&txn), expected, "{txn:?}");
-        };
-        check(vec![], vec![], false);
-        check(vec![range(true)], vec![], true);
-        check(vec![range(true)], vec![range(true)], true);
-        check(vec![range(true)], vec![range(false)], false);
-        check(vec![range(true), nest(vec![range(false)])], vec![], false);
-        check(vec![range(true), nest(vec![range(true)])], vec![], true);
-        check(vec![nest(vec![])], vec![], false);
     }
 }

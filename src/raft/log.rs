@@ -148,7 +148,11 @@ impl Storage for LogStore {
         if low < self.first() {
             return Err(Error::Store(StorageError::Compacted));
         }
-        assert!(high <= self.last() + 1, "entries up to {high} asked of a log up to {}", self.last());
+        assert!(
+            high <= self.last() + 1,
+            "entries up to {high} asked of a log up to {}",
+            self.last()
+        );
         let limit = max_size.into().unwrap_or(u64::MAX);
         let skip = usize::try_from(low - self.first()).expect("the log fits into memory");
         let take = usize::try_from(high - low).expect("the log fits into memory");
@@ -201,7 +205,8 @@ mod tests {
 
     /// A log truncated at (2, term 1) that holds 3 to 6.
     fn log() -> LogStore {
-        let mut log = LogStore::new(Place { index: 2, term: 1 }, ConfState::from((vec![1], vec![])));
+        let mut log =
+            LogStore::new(Place { index: 2, term: 1 }, ConfState::from((vec![1], vec![])));
         log.append(vec![entry(3, 1), entry(4, 2), entry(5, 2), entry(6, 3)]);
         log
     }

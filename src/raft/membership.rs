@@ -19,9 +19,7 @@ pub(super) fn initial_conf_state(config: &Config) -> ConfState {
 pub(super) fn peers(config: &Config) -> BTreeMap<u64, String> {
     let members = config.initial_members().into_iter();
     let others = members.filter(|(id, _)| *id != config.member_id());
-    others
-        .filter_map(|(id, (_, urls))| urls.first().map(|url| (id, url.authority())))
-        .collect()
+    others.filter_map(|(id, (_, urls))| urls.first().map(|url| (id, url.authority()))).collect()
 }
 
 /// Leadership on its way to another member, because somebody asked.

@@ -184,8 +184,7 @@ pub async fn start(
     );
     let slot = Slot::default();
     let events = event_sender;
-    let service =
-        PeerService { shared, config, members, events, inbound, snapshots, slot, clock };
+    let service = PeerService { shared, config, members, events, inbound, snapshots, slot, clock };
     Ok((handle, service, Member { task }))
 }
 

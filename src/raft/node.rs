@@ -155,7 +155,7 @@ impl Node {
             biased;
             Some(()) = ticks.recv() => self.on_tick(),
             Some(event) = events.recv() => self.on_event(event)?,
-            Some(request) = requests.recv() => self.on_request(request),
+            Some(request) = requests.recv() => self.on_request(request)?,
         }
         Ok(())
     }
@@ -174,7 +174,7 @@ impl Node {
                 break;
             }
             let Ok(request) = self.queues.requests.try_recv() else { break };
-            self.on_request(request);
+            self.on_request(request)?;
         }
         Ok(())
     }
@@ -287,14 +287,14 @@ impl Node {
     async fn settle(&mut self) -> Result<()> {
         self.observe();
         for read in self.reads.take_ready(self.raw.store().applied().index) {
-            read.serve(&self.state);
+            read.serve(&self.state)?;
         }
         self.settle_transfer();
         self.settle_compaction();
         if let Some(refused) = self.refused.take() {
             tracing::info!("snapshot at index {} was not needed", refused.mark.index);
             if refused.mark != self.snapshot {
-                self.snapshots.remove(refused.mark).await?;
+                self.snapshots.discard(refused.mark).await?;
             }
         }
         let behind = self.raw.store().applied().index - self.snapshot.index;
@@ -328,7 +328,7 @@ impl Node {
     fn check(&self) {
         let raft_log = &self.raw.raft.raft_log;
         let applied = self.raw.store().applied().index;
-        let consistent = self.state.applied().index;
+        let (consistent, _) = self.state.applied();
         assert_eq!(consistent, applied, "the backend's consistent index is not what raft applied");
         assert!(
             applied <= raft_log.committed && raft_log.committed <= raft_log.last_index(),
@@ -381,4 +381,3 @@ impl Node {
         }
     }
 }
-

@@ -138,10 +138,7 @@ impl PeerService {
 
 #[tonic::async_trait]
 impl Peer for PeerService {
-    async fn messages(
-        &self,
-        request: Request<Streaming<Frame>>,
-    ) -> Result<Response<Ack>, Status> {
+    async fn messages(&self, request: Request<Streaming<Frame>>) -> Result<Response<Ack>, Status> {
         let mut frames = request.into_inner();
         let Some(mut frame) = frames.message().await? else { return Ok(Response::new(Ack {})) };
         self.check((frame.cluster_id, frame.from, frame.to))?;

@@ -18,20 +18,16 @@ impl Node {
     /// Takes the next `Ready` and carries it out.
     pub(super) async fn on_ready(&mut self) -> Result<()> {
         let mut ready = self.raw.ready();
-        let hard_state = ready.hs().map(|hs| HardState {
-            term: hs.term,
-            vote: hs.vote,
-            commit: hs.commit,
-        });
+        let hard_state =
+            ready.hs().map(|hs| HardState { term: hs.term, vote: hs.vote, commit: hs.commit });
         // A leader's messages may leave while its own log is being written (raft thesis 10.2.1): it counts
         // itself only after the sync. That holds only for a term and a vote that are durable: a member that
         // elects itself alone must not speak in a term that a crash could give to it twice.
-        let durable = |hs: HardState| {
-            (hs.term, hs.vote) == (self.hard_state.term, self.hard_state.vote)
-        };
+        let durable =
+            |hs: HardState| (hs.term, hs.vote) == (self.hard_state.term, self.hard_state.vote);
         let messages = ready.take_messages();
         let late = if hard_state.is_none_or(durable) {
-            self.send(messages);
+            self.send(messages)?;
             Vec::new()
         } else {
             messages
@@ -43,8 +39,8 @@ impl Node {
         if ready.must_sync() {
             self.wal.sync().await?;
         }
-        self.send(late);
-        self.send(ready.take_persisted_messages());
+        self.send(late)?;
+        self.send(ready.take_persisted_messages())?;
         self.apply(ready.take_committed_entries())?;
         for read in ready.take_read_states() {
             self.reads.confirm(&read.request_ctx, read.index);
@@ -54,7 +50,7 @@ impl Node {
             let hard_state = HardState { commit, ..self.hard_state };
             self.persist(Vec::new(), Some(hard_state))?;
         }
-        self.send(light.take_messages());
+        self.send(light.take_messages())?;
         self.apply(light.take_committed_entries())?;
         self.raw.advance_apply();
         Ok(())
@@ -79,15 +75,16 @@ impl Node {
     }
 
     /// Hands messages to the transport. What is dropped is reported to raft by [`Node::report`].
-    fn send(&mut self, messages: Vec<Message>) {
+    fn send(&mut self, messages: Vec<Message>) -> Result<()> {
         for message in messages {
             let (to, kind) = (message.to, message.get_msg_type());
             if kind == MessageType::MsgSnapshot {
-                self.send_snapshot(message);
+                self.send_snapshot(message)?;
             } else if !self.transport.send(message) && kind == MessageType::MsgAppend {
                 self.unreachable.insert(to);
             }
         }
+        Ok(())
     }
 
     /// Tells raft what did not get through; not before it has advanced past the `Ready`.
@@ -101,17 +98,17 @@ impl Node {
     }
 
     /// Streams the state machine as it is now to a member that is too far behind.
-    fn send_snapshot(&mut self, mut message: Message) {
+    fn send_snapshot(&mut self, mut message: Message) -> Result<()> {
         let to = message.to;
         let authority = self.transport.authority(to).map(str::to_owned);
         let room = self.sends < self.config.limits.snapshot_sends_max;
         let (Some(authority), true) = (authority, room) else {
             self.snapshots_failed.push(to);
-            return;
+            return Ok(());
         };
         let place = self.raw.store().applied();
         assert_eq!(
-            (self.state.applied().index, self.state.applied().term),
+            self.state.applied(),
             (place.index, place.term),
             "the state to send is not what raft thinks it is"
         );
@@ -122,10 +119,9 @@ impl Node {
         (metadata.index, metadata.term) = (place.index, place.term);
         metadata.set_conf_state(conf_state);
         tracing::info!("sending a snapshot at index {} to member {to:x}", place.index);
-        let route =
-            Route { cluster_id: self.shared.cluster_id, from: self.shared.member_id, to };
-        let sending =
-            snapshot::send(self.edges.clone(), route, authority, message, self.state.export());
+        let route = Route { cluster_id: self.shared.cluster_id, from: self.shared.member_id, to };
+        let export = self.state.export()?;
+        let sending = snapshot::send(self.edges.clone(), route, authority, message, export);
         let helpers = self.queues.helpers.clone();
         self.sends += 1;
         tokio::spawn(async move {
@@ -133,6 +129,7 @@ impl Node {
             // Fails only when the loop has ended.
             let _ = helpers.send(Event::SnapshotSent { to, ok }).await;
         });
+        Ok(())
     }
 
     /// Applies committed entries in one batch, and answers those who waited for them.
@@ -204,7 +201,7 @@ impl Node {
         let received = self.received.take();
         let received = received.expect("raft accepts a snapshot only while it is held here");
         assert_eq!(received.mark, mark, "raft accepted another snapshot than was received");
-        assert!(mark.index > self.state.applied().index, "a snapshot that goes back: {mark:?}");
+        assert!(mark.index > self.state.applied().0, "a snapshot that goes back: {mark:?}");
         let mut file = self.snapshots.open(mark).await?.ok_or_else(|| {
             Error::Fatal(format!("the snapshot at index {} is gone or damaged", mark.index))
         })?;
@@ -214,7 +211,8 @@ impl Node {
         self.wal.append(&[], Some(hard_state))?;
         self.wal.sync().await?;
         self.hard_state = hard_state;
-        super::recovery::import(&mut self.state, &mut file)?;
+        let import = self.state.import_begin(mark.index, mark.term)?;
+        self.state = super::recovery::load(import, &mut file)?;
         self.raw.mut_store().install(&metadata);
         self.shared.applied.store(mark.index, std::sync::atomic::Ordering::Release);
         self.snapshot = mark;

@@ -25,8 +25,8 @@ use super::membership::initial_conf_state;
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::host::{Disk, Host};
-use crate::state::State;
-use crate::storage::Storage;
+use crate::state::{self, State, StateImport, StateOpen};
+use crate::storage::{Storage, StorageOptions};
 use crate::wal::{self, HardState, Mark, SnapshotFile, SnapshotStore, Wal};
 
 /// What a restart found.
@@ -52,6 +52,10 @@ struct Owner {
     version: u32,
 }
 
+/// What to do about a member that cannot go on.
+const REMEDY: &str = "restore the folder, or remove this member from the cluster and add it again \
+    with an empty data folder";
+
 /// The format that this program writes.
 const VERSION: u32 = 1;
 
@@ -63,11 +67,11 @@ pub(super) async fn recover(host: &dyn Host, config: &Config) -> Result<Recovere
         Owner { cluster_id: config.cluster_id(), member_id: config.member_id(), version: VERSION };
     let options = wal::Options { segment_bytes: config.limits.wal_segment_bytes };
     let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
+    make_folders(&*disk, config).await?;
     if !Wal::exists(&*disk, &dir) {
         let state = open_state(host, config, None)?;
-        if state.applied().index != 0 {
-            let text = "the log is missing but the backend has data; restore the log's folder, or \
-                        remove this member from the cluster and add it again with an empty folder";
+        if state.applied() != (0, 0) {
+            let text = format!("the log is missing but the backend has data; {REMEDY}");
             return Err(Error::corrupt(dir, 0, text));
         }
         let wal = Wal::create(disk, &dir, &owner.encode_to_vec(), options).await?;
@@ -102,6 +106,18 @@ pub(super) async fn recover(host: &dyn Host, config: &Config) -> Result<Recovere
         log.applied().index
     );
     Ok(Recovered { wal, snapshots, state, log, hard_state, snapshot })
+}
+
+/// Makes the backend's folder, and makes sure that neither it nor the snapshots' can be forgotten.
+async fn make_folders(disk: &dyn Disk, config: &Config) -> Result<()> {
+    let backend = config.backend_dir();
+    let made = disk.create_dir_all(&backend);
+    made.map_err(|e| Error::io("make the folder of the backend", &backend, e))?;
+    for dir in [config.member_dir(), config.data_dir.clone()] {
+        let synced = disk.sync_dir(&dir).await;
+        synced.map_err(|e| Error::io("sync the folder", &dir, e))?;
+    }
+    Ok(())
 }
 
 fn check_owner(metadata: &[u8], expected: &Owner, data_dir: &Path) -> Result<()> {
@@ -152,10 +168,8 @@ fn assemble(
     dir: &Path,
 ) -> Result<(LogStore, HardState)> {
     let Found { snapshot, mut hard_state, entries } = found;
-    let remedy = "remove this member from the cluster and add it again with an empty data folder";
-    let refuse = |why: String| Err(Error::corrupt(dir, 0, format!("{why}; {remedy}")));
-    let mut log =
-        LogStore::new(Place { index: snapshot.index, term: snapshot.term }, conf_state);
+    let refuse = |why: String| Err(Error::corrupt(dir, 0, format!("{why}; {REMEDY}")));
+    let mut log = LogStore::new(Place { index: snapshot.index, term: snapshot.term }, conf_state);
     let mut decoded = Vec::with_capacity(entries.len());
     for entry in entries {
         let parsed = eraftpb::Entry::parse_from_carllerche_bytes(&entry.data);
@@ -167,7 +181,8 @@ fn assemble(
         }
     }
     log.append(decoded);
-    let applied = Place { index: state.applied().index, term: state.applied().term };
+    let (index, term) = state.applied();
+    let applied = Place { index, term };
     if applied.index < snapshot.index {
         return refuse(format!(
             "the backend holds entries up to {}, the log begins after {}",
@@ -206,4 +221,41 @@ fn assemble(
         ..eraftpb::HardState::default()
     });
     Ok((log, hard_state))
+}
+
+/// Opens the backend, and loads the snapshot into it where it is behind, or was caught loading it.
+fn open_state(host: &dyn Host, config: &Config, file: Option<&mut SnapshotFile>) -> Result<State> {
+    let dir = config.backend_dir();
+    let backend = host.backend().map_err(|e| Error::io("reach the backend", &dir, e))?;
+    let options = StorageOptions {
+        write_buffer_bytes: config.limits.backend_write_buffer_bytes,
+        ..StorageOptions::default()
+    };
+    let storage = Storage::open(backend, &dir, options)?;
+    let limits = state::Limits { compaction_batch: config.compaction_batch_limit };
+    let file = file.filter(|file| file.meta.has_state);
+    match (State::open(storage, limits)?, file) {
+        (StateOpen::Ready(mut state), Some(file)) if state.applied().0 < file.meta.mark.index => {
+            let Mark { index, term } = file.meta.mark;
+            load(state.import_begin(index, term)?, file)
+        }
+        (StateOpen::Ready(state), _) => Ok(state),
+        (StateOpen::NeedsImport(import), Some(file)) => load(import, file),
+        (StateOpen::NeedsImport(import), None) => {
+            let (index, term) = import.position();
+            let text = format!(
+                "it was being loaded from the snapshot at index {index}, term {term}, which is \
+                 gone or damaged; {REMEDY}"
+            );
+            Err(Error::corrupt(dir, 0, text))
+        }
+    }
+}
+
+/// Replaces the state by a snapshot's; it is durable when this returns.
+pub(super) fn load(mut import: StateImport, file: &mut SnapshotFile) -> Result<State> {
+    while let Some(chunk) = file.next_chunk()? {
+        import.chunk(&chunk)?;
+    }
+    import.finish()
 }

@@ -5,7 +5,7 @@ use super::node::{Node, Reply, Request};
 use super::propose::Proposal;
 use super::read_index::Reader;
 use super::waiters::Answer;
-use crate::error::Refusal;
+use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::state::State;
 
@@ -28,11 +28,13 @@ impl Reader for Read {
 
 impl Read {
     /// Reads now. Whoever asked may have given up: then the answer goes nowhere.
-    pub(super) fn serve(self, state: &State) {
+    ///
+    /// An error that is not a verdict on the request is returned: the state cannot be trusted any more.
+    pub(super) fn serve(self, state: &State) -> Result<()> {
         match self {
-            Self::Range { range, answer } => drop(answer.send(state.range(&range))),
-            Self::Txn { txn, answer } => drop(answer.send(state.txn_read_only(&txn))),
-            Self::Barrier { answer } => drop(answer.send(Ok(()))),
+            Self::Range { range, answer } => reply(answer, state.range(&range)),
+            Self::Txn { txn, answer } => reply(answer, state.txn_read_only(&txn)),
+            Self::Barrier { answer } => reply(answer, Ok(())),
         }
     }
 
@@ -46,23 +48,35 @@ impl Read {
     }
 }
 
+/// Answers, or returns an error that is nobody's answer.
+fn reply<T>(answer: Reply<T>, result: Result<T>) -> Result<()> {
+    let answered = match result {
+        Ok(value) => answer.send(Ok(value)),
+        Err(Error::Refused(refusal)) => answer.send(Err(refusal)),
+        // Dropping `answer` tells the client that the member stopped.
+        Err(fatal) => return Err(fatal),
+    };
+    // Whoever asked may have given up.
+    drop(answered);
+    Ok(())
+}
+
 impl Node {
-    pub(super) fn on_request(&mut self, request: Request) {
+    pub(super) fn on_request(&mut self, request: Request) -> Result<()> {
         match request {
-            Request::Propose { id, data, answer } => self.on_propose(id, data, answer),
-            Request::Range { range, answer } => Read::Range { range, answer }.serve(&self.state),
-            Request::Txn { txn, answer } => Read::Txn { txn, answer }.serve(&self.state),
+            Request::Range { range, answer } => Read::Range { range, answer }.serve(&self.state)?,
+            Request::Txn { txn, answer } => Read::Txn { txn, answer }.serve(&self.state)?,
             Request::LinearizableRange { range, answer } => {
                 self.on_read(Read::Range { range, answer });
             }
             Request::LinearizableTxn { txn, answer } => self.on_read(Read::Txn { txn, answer }),
             Request::Barrier { answer } => self.on_read(Read::Barrier { answer }),
-            Request::Status { answer } => drop(answer.send(Ok(self.status()))),
-            Request::HashKv { revision, answer } => {
-                drop(answer.send(self.state.hash_kv(revision)));
-            }
+            Request::Propose { id, data, answer } => self.on_propose(id, data, answer),
+            Request::Status { answer } => reply(answer, self.status())?,
+            Request::HashKv { revision, answer } => reply(answer, self.state.hash_kv(revision))?,
             Request::MoveLeader { target, answer } => self.on_move_leader(target, answer),
         }
+        Ok(())
     }
 
     fn on_propose(&mut self, id: u64, data: bytes::Bytes, answer: Answer) {
@@ -90,13 +104,13 @@ impl Node {
         }
     }
 
-    fn status(&self) -> Status {
+    fn status(&self) -> Result<Status> {
         let raft = &self.raw.raft;
         let conf_state = self.raw.store().conf_state();
         let mut voters = conf_state.voters.clone();
         voters.sort_unstable();
-        let (db_size, db_size_in_use) = self.state.db_size();
-        Status {
+        let (db_size, db_size_in_use) = self.state.db_size()?;
+        Ok(Status {
             header: Header {
                 cluster_id: self.shared.cluster_id,
                 member_id: self.shared.member_id,
@@ -112,6 +126,6 @@ impl Node {
             is_learner: conf_state.learners.contains(&self.shared.member_id),
             members: self.state.members().clone(),
             voters,
-        }
+        })
     }
 }

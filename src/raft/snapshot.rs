@@ -24,7 +24,6 @@ use tonic::Status;
 use super::peer::Taken;
 use super::transport::{Edges, Route, encode};
 use crate::error::Error;
-use crate::host::channel;
 use crate::proto::peer::SnapshotChunk;
 use crate::proto::peer::peer_client::PeerClient;
 use crate::state::StateExport;
@@ -48,7 +47,7 @@ pub(super) async fn send(
         ended: false,
         progress: Arc::clone(&progress),
     };
-    let channel = match channel::connect(Arc::clone(&edges.net), &authority) {
+    let channel = match edges.connect(&authority) {
         Ok(channel) => channel,
         Err(error) => {
             tracing::warn!("snapshot to member {:x} not sent: {error}", route.to);
@@ -128,7 +127,8 @@ impl tokio_stream::Stream for Chunks {
 pub(super) struct Received {
     pub(super) message: Message,
     pub(super) mark: Mark,
-    pub(super) taken: Taken,
+    /// Held for its drop.
+    pub(super) _taken: Taken,
 }
 
 /// A snapshot being taken in.
@@ -168,7 +168,7 @@ impl Receiver {
     /// Makes the file durable.
     pub(super) async fn finish(self, taken: Taken) -> Result<Received, Status> {
         self.writer.finish().await.map_err(failed)?;
-        Ok(Received { message: self.message, mark: self.mark, taken })
+        Ok(Received { message: self.message, mark: self.mark, _taken: taken })
     }
 }
 

@@ -14,6 +14,8 @@
 //! An idle link costs nothing: no task wakes, no timer runs; a heartbeat is one frame.
 
 use std::collections::BTreeMap;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
@@ -24,10 +26,12 @@ use protobuf::Message as _;
 use raft::eraftpb::Message;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
+use tonic::transport::Channel;
 
 use super::peer::Inbound;
 use crate::config::Limits;
-use crate::host::{Clock, Net, channel};
+use crate::error::Result;
+use crate::host::{BoxFuture, Clock, Listener, Net, Stream, channel};
 use crate::proto::peer::Frame;
 use crate::proto::peer::peer_client::PeerClient;
 
@@ -45,6 +49,38 @@ pub(super) struct Edges {
     pub(super) net: Arc<dyn Net>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) limits: Limits,
+}
+
+impl Edges {
+    /// A channel to a member on a connection of its own, which comes up in bounded time or not at all.
+    pub(super) fn connect(&self, authority: &str) -> Result<Channel> {
+        let timeout = Duration::from_millis(self.limits.peer_connect_timeout_ms);
+        let (net, clock) = (Arc::clone(&self.net), Arc::clone(&self.clock));
+        channel::connect(Arc::new(Hurried { net, clock, timeout }), authority)
+    }
+}
+
+/// Sockets that give up connecting after a while.
+struct Hurried {
+    net: Arc<dyn Net>,
+    clock: Arc<dyn Clock>,
+    timeout: Duration,
+}
+
+impl Net for Hurried {
+    fn listen(&self, address: SocketAddr) -> BoxFuture<'_, io::Result<Box<dyn Listener>>> {
+        self.net.listen(address)
+    }
+
+    fn connect<'a>(&'a self, authority: &'a str) -> BoxFuture<'a, io::Result<Box<dyn Stream>>> {
+        Box::pin(async move {
+            tokio::select! {
+                biased;
+                stream = self.net.connect(authority) => stream,
+                () = self.clock.sleep(self.timeout) => Err(io::ErrorKind::TimedOut.into()),
+            }
+        })
+    }
 }
 
 /// The links to all other members.
@@ -110,8 +146,9 @@ impl Transport {
     /// Sends, or returns false where the message was dropped.
     pub(super) fn send(&mut self, message: Message) -> bool {
         let Some(peer) = self.peers.get_mut(&message.to) else { return false };
-        peer.awaiting = true;
-        peer.link.send(message)
+        let sent = peer.link.send(message);
+        peer.awaiting |= sent;
+        sent
     }
 
     /// A message from this member has arrived.
@@ -131,7 +168,8 @@ impl Transport {
             if peer.silent_ticks >= self.silence_ticks {
                 (peer.awaiting, peer.silent_ticks) = (false, 0);
                 tracing::debug!("nothing heard from member {id:x}: connecting anew");
-                peer.link.reset.notify_one();
+                // Nobody listens during a pause, when there is no stream to give up.
+                peer.link.reset.notify_waiters();
                 self.inbound.close(*id);
             }
         }
@@ -154,7 +192,8 @@ async fn run(edges: Edges, route: Route, authority: String, link: Arc<Link>) {
         let (sender, mut queue) = mpsc::channel(limits.peer_queue_messages);
         link.set(Some(sender));
         let Some(first) = queue.recv().await else { return };
-        let frames = Frames { route, limit: limits.peer_frame_bytes_max, first: Some(first), queue };
+        let frames =
+            Frames { route, limit: limits.peer_frame_bytes_max, first: Some(first), queue };
         let started = edges.clock.monotonic();
         tokio::select! {
             biased;
@@ -176,7 +215,7 @@ async fn run(edges: Edges, route: Route, authority: String, link: Arc<Link>) {
 
 /// One stream, on a connection of its own (the old one may be what hangs); returns why it ended.
 async fn speak(edges: &Edges, authority: &str, frames: Frames) -> String {
-    let channel = match channel::connect(Arc::clone(&edges.net), authority) {
+    let channel = match edges.connect(authority) {
         Ok(channel) => channel,
         Err(error) => return error.to_string(),
     };

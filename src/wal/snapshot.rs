@@ -136,6 +136,18 @@ impl SnapshotStore {
         Ok(kept)
     }
 
+    /// Removes one snapshot that no mark refers to, if it is there.
+    ///
+    /// Errors: the disk failed.
+    pub async fn discard(&self, mark: Mark) -> Result<()> {
+        let path = self.dir.join(file_name(mark));
+        if self.disk.exists(&path) {
+            self.remove(&path)?;
+            self.sync_dir().await?;
+        }
+        Ok(())
+    }
+
     fn names(&self) -> Result<Vec<String>> {
         let names = self.disk.list(&self.dir);
         names.map_err(|error| Error::io("list the snapshots", &self.dir, error))
