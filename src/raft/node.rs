@@ -342,7 +342,8 @@ impl Node {
     async fn close(mut self) -> Result<()> {
         self.wal.sync().await?;
         self.state.sync()?;
-        tracing::info!("stopped in term {} at index {}", self.leadership.term, self.snapshot.index);
+        let applied = self.raw.store().applied().index;
+        tracing::info!("stopped in term {} at index {applied}", self.leadership.term);
         for answer in self.stopping.take().map(|stopping| stopping.answers).unwrap_or_default() {
             // The one who asked may have gone.
             let _ = answer.send(());
