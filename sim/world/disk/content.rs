@@ -327,6 +327,8 @@ mod tests {
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig { cases: 64, failure_persistence: None, ..ProptestConfig::default() })]
+
         /// Reads agree with a plain vector, and a power cut leaves a prefix of the unsynced changes, of which the
         /// last may be torn at a sector boundary.
         #[test]
