@@ -21,6 +21,7 @@
 //! * A seed and the calls made determine everything that happens, in every process (see [`crate::trace`]).
 //! * Handles of a dead process do nothing but fail.
 //! * No lock is held across an await or while foreign code runs.
+#![allow(dead_code, reason = "levers that no scenario pulls yet")]
 
 #[cfg(madsim)]
 pub(crate) mod base;
@@ -44,6 +45,7 @@ mod tests;
 pub(crate) mod timer;
 
 #[cfg(madsim)]
+#[allow(unused_imports, reason = "the world's face, whoever looks at it")]
 pub use {
     base::Delay,
     clock::Bend,

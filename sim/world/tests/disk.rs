@@ -32,7 +32,8 @@ fn read(world: &World, node: NodeId) -> io::Result<String> {
 /// Killing a process keeps the page cache; cutting the power keeps what was synced, at least and at most.
 #[test]
 fn deaths_keep_what_they_should() {
-    let table: [(fn(&World, NodeId), &str); 3] = [
+    type Death = fn(&World, NodeId);
+    let table: [(Death, &str); 3] = [
         (|world, node| world.kill(node), "synced+more"),
         (|world, node| _ = world.power_off(node, Survival::Nothing), "synced"),
         (|world, node| _ = world.power_off(node, Survival::Everything), "synced+more"),

@@ -13,7 +13,6 @@ use snowglobe::proto::etcdserverpb::{MemberListRequest, MemberListResponse, Resp
 use snowglobe::proto::peer::peer_client::PeerClient;
 use snowglobe::proto::peer::peer_server::{Peer, PeerServer};
 use snowglobe::proto::peer::{Ack, Frame, SnapshotAck, SnapshotChunk};
-use tokio_stream::StreamExt as _;
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status, Streaming};
 

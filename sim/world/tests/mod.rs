@@ -9,7 +9,7 @@ mod rocks;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
 
-use super::{Delay, NodeId, Options, World, run_in_world};
+use super::{Delay, NodeId, Options, World};
 
 const MS: u64 = 1_000_000;
 

@@ -206,7 +206,8 @@ fn pause_lets_bytes_pile_up() {
 /// Connects: when and how each kind of trouble shows.
 #[test]
 fn connects_fare_as_the_link_says() {
-    let table: &[(&str, &[(u64, Fault)], &str)] = &[
+    type Case = (&'static str, &'static [(u64, Fault)], &'static str);
+    let table: &[Case] = &[
         ("b:80", &[], "2 connected"),
         ("10.0.0.2:80", &[], "2 connected"),
         ("b:81", &[], "2 ConnectionRefused"),
