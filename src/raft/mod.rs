@@ -150,6 +150,7 @@ pub async fn start(
         reads: ReadIndex::new(contexts, retry_ticks, limits.reads_waiting_max),
         leadership: Leadership { term: recovered.hard_state.term, leader: 0 },
         hard_state: recovered.hard_state,
+        unsynced: false,
         snapshot: recovered.snapshot,
         received: None,
         refused: None,

@@ -97,6 +97,8 @@ pub(super) struct Node {
     pub(super) leadership: Leadership,
     /// The hard state last appended to the log.
     pub(super) hard_state: HardState,
+    /// Whether the log holds entries, a term or a vote that are not durable yet.
+    pub(super) unsynced: bool,
     /// The newest snapshot marked in the log.
     pub(super) snapshot: Mark,
     /// A received snapshot that raft accepted and that awaits its `Ready`.

@@ -201,3 +201,33 @@ impl Peer for PeerService {
         Ok(Response::new(SnapshotAck {}))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A newer stream of the same member ends the older one; another member's is left alone.
+    #[test]
+    fn one_stream_per_member() {
+        let inbound = Inbound::default();
+        let ended = |stream: &mut oneshot::Receiver<()>| {
+            stream.try_recv() == Err(oneshot::error::TryRecvError::Closed)
+        };
+        let (mut first, mut other) = (inbound.open(1), inbound.open(2));
+        assert!(!ended(&mut first) && !ended(&mut other));
+        let mut second = inbound.open(1);
+        assert!(ended(&mut first) && !ended(&mut second) && !ended(&mut other));
+        inbound.close(1);
+        assert!(ended(&mut second) && !ended(&mut other));
+    }
+
+    /// The slot is taken by one at a time, and free again when that one is done.
+    #[test]
+    fn one_snapshot_at_a_time() {
+        let slot = Slot::default();
+        let taken = slot.take();
+        assert!(taken.is_some() && slot.take().is_none());
+        drop(taken);
+        assert!(slot.take().is_some());
+    }
+}

@@ -37,8 +37,9 @@ impl Node {
         }
         self.persist(ready.take_entries(), hard_state)?;
         if ready.must_sync() {
-            self.wal.sync().await?;
+            self.sync().await?;
         }
+        assert!(!self.unsynced, "about to speak of entries, a term or a vote that are not durable");
         self.send(late)?;
         self.send(ready.take_persisted_messages())?;
         self.apply(ready.take_committed_entries())?;
@@ -58,8 +59,10 @@ impl Node {
 
     /// Appends entries and hard state to the log in one write, and to what raft reads.
     fn persist(&mut self, entries: Vec<Entry>, hard_state: Option<HardState>) -> Result<()> {
+        self.unsynced |= !entries.is_empty();
         if let Some(new) = hard_state {
             let old = self.hard_state;
+            self.unsynced |= (new.term, new.vote) != (old.term, old.vote);
             assert!(new.term >= old.term, "the term goes back: {old:?} then {new:?}");
             assert!(new.commit >= old.commit, "the commit index goes back: {old:?} then {new:?}");
             self.hard_state = new;
@@ -71,6 +74,13 @@ impl Node {
         }
         self.wal.append(&records, hard_state)?;
         self.raw.mut_store().append(entries);
+        Ok(())
+    }
+
+    /// Makes everything appended to the log durable. Only here does a promise become one.
+    async fn sync(&mut self) -> Result<()> {
+        self.wal.sync().await?;
+        self.unsynced = false;
         Ok(())
     }
 
@@ -209,7 +219,7 @@ impl Node {
         let hs = self.raw.raft.hard_state();
         let hard_state = HardState { term: hs.term, vote: hs.vote, commit: mark.index };
         self.wal.append(&[], Some(hard_state))?;
-        self.wal.sync().await?;
+        self.sync().await?;
         self.hard_state = hard_state;
         let import = self.state.import_begin(mark.index, mark.term)?;
         self.state = super::recovery::load(import, &mut file)?;
@@ -231,7 +241,7 @@ impl Node {
         let meta = SnapshotMeta { mark, conf_state, has_state: false, members: Vec::new() };
         self.snapshots.create(meta).await?.finish().await?;
         self.wal.append_mark(mark)?;
-        self.wal.sync().await?;
+        self.sync().await?;
         self.snapshot = mark;
         tracing::info!("snapshot at index {}", mark.index);
         // A member that is being sent a snapshot will ask for what follows it.

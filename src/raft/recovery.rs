@@ -95,7 +95,8 @@ pub(super) async fn recover(host: &dyn Host, config: &Config) -> Result<Recovere
     let state = open_state(host, config, file.as_mut())?;
     let conf_state = conf_state(&state, file.as_ref(), config)?;
     let found = Found { snapshot, hard_state: found.hard_state, entries: found.entries };
-    let (log, hard_state) = assemble(found, &state, conf_state, &dir)?;
+    let (index, term) = state.applied();
+    let (log, hard_state) = assemble(found, Place { index, term }, conf_state, &dir)?;
     tracing::info!(
         "recovered: snapshot at {}, log {} to {}, term {}, committed {}, applied {}",
         snapshot.index,
@@ -160,10 +161,10 @@ struct Found {
     entries: Vec<wal::Entry>,
 }
 
-/// Puts together what raft starts with, and refuses what cannot be.
+/// Puts together what raft starts with, and refuses what cannot be. `applied`: how far the backend is.
 fn assemble(
     found: Found,
-    state: &State,
+    applied: Place,
     conf_state: ConfState,
     dir: &Path,
 ) -> Result<(LogStore, HardState)> {
@@ -181,8 +182,6 @@ fn assemble(
         }
     }
     log.append(decoded);
-    let (index, term) = state.applied();
-    let applied = Place { index, term };
     if applied.index < snapshot.index {
         return refuse(format!(
             "the backend holds entries up to {}, the log begins after {}",
@@ -258,4 +257,83 @@ pub(super) fn load(mut import: StateImport, file: &mut SnapshotFile) -> Result<S
         import.chunk(&chunk)?;
     }
     import.finish()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn found(snapshot: (u64, u64), commit: u64, entries: &[(u64, u64)]) -> Found {
+        let entry = |&(index, term): &(u64, u64)| {
+            let entry = eraftpb::Entry { index, term, ..eraftpb::Entry::default() };
+            wal::Entry { index, term, data: entry.write_to_bytes().unwrap().into() }
+        };
+        Found {
+            snapshot: Mark { index: snapshot.0, term: snapshot.1 },
+            hard_state: HardState { term: 9, vote: 1, commit },
+            entries: entries.iter().map(entry).collect(),
+        }
+    }
+
+    fn start(found: Found, (index, term): (u64, u64)) -> Result<(LogStore, HardState)> {
+        let conf_state = ConfState::from((vec![1], vec![]));
+        assemble(found, Place { index, term }, conf_state, Path::new("wal"))
+    }
+
+    /// The commit index that raft starts with covers what the backend has applied, and nothing else is changed.
+    #[test]
+    fn commit_index() {
+        let check = |commit, applied, expected| {
+            let (log, hard_state) =
+                start(found((2, 1), commit, &[(3, 1), (4, 2)]), applied).unwrap();
+            assert_eq!(hard_state, HardState { term: 9, vote: 1, commit: expected });
+            assert_eq!((log.first(), log.last(), log.applied().index), (3, 4, applied.0));
+        };
+        check(2, (2, 1), 2);
+        check(4, (2, 1), 4);
+        check(3, (3, 1), 3);
+        // The backend is ahead of the commit index on disk: that change was not synced.
+        check(2, (4, 2), 4);
+        check(0, (2, 1), 2);
+    }
+
+    /// A log and a backend that contradict each other are refused, with what is wrong and what to do.
+    #[test]
+    fn contradictions() {
+        let check = |commit, applied, expected: &str| {
+            let error = start(found((2, 1), commit, &[(3, 1), (4, 2)]), applied).unwrap_err();
+            let expected = format!("corrupt file wal at offset 0: {expected}; {REMEDY}");
+            assert_eq!(error.to_string(), expected);
+        };
+        check(5, (2, 1), "entry 5 was committed, the log ends at 4");
+        check(4, (5, 2), "the backend has applied entry 5, the log ends at 4");
+        check(4, (1, 1), "the backend holds entries up to 1, the log begins after 2");
+        check(4, (4, 3), "the backend has applied entry 4 of term 3, the log's is of term 2");
+    }
+
+    /// An entry whose bytes say another place than its record is refused.
+    #[test]
+    fn entries_that_lie() {
+        let mut found = found((2, 1), 3, &[(3, 1), (4, 2)]);
+        found.entries[1].term = 3;
+        let error = start(found, (2, 1)).unwrap_err();
+        assert!(error.to_string().contains("entry 4 is not what its record says"), "{error}");
+    }
+
+    /// A folder of another cluster, member or format is refused in one line.
+    #[test]
+    fn owners() {
+        let owner = |cluster_id, member_id, version| Owner { cluster_id, member_id, version };
+        let check = |there: Owner, expected: &str| {
+            let here = owner(1, 2, VERSION);
+            let refused = check_owner(&there.encode_to_vec(), &here, Path::new("d")).unwrap_err();
+            let expected = format!("foreign data folder d: {expected}; use another --data-dir");
+            assert_eq!(refused, Error::Config(expected));
+        };
+        check(owner(3, 2, VERSION), "it belongs to cluster 3, the flags say cluster 1");
+        check(owner(1, 3, VERSION), "it belongs to member 3, the flags say member 2");
+        check(owner(1, 2, 7), "its format is 7, not 1");
+        let same = owner(1, 2, VERSION);
+        assert_eq!(check_owner(&same.encode_to_vec(), &same, Path::new("d")), Ok(()));
+    }
 }
