@@ -1,1 +1,94 @@
 //! etcd v3 over gRPC: translate, validate, hand over to the one loop.
+//!
+//! Each file is one of etcd's services. A request is checked as far as that needs no state, goes to
+//! [`raft::Handle`], and its answer gets this member's header.
+//!
+//! Invariants:
+//! * Codes and texts of errors are etcd's, letter by letter: they all come from [`Refusal`].
+//! * What is not served is answered `Unimplemented` by the router, never with a guess.
+//!
+//! Knows nothing of logs, files or sockets.
+
+mod cluster;
+mod kv;
+mod maintenance;
+
+use std::sync::Arc;
+
+use tonic::service::Routes;
+use tonic::{Code, Status};
+
+use crate::config::Config;
+use crate::error::{self, Refusal};
+use crate::proto::etcdserverpb::ResponseHeader;
+use crate::proto::etcdserverpb::cluster_server::ClusterServer;
+use crate::proto::etcdserverpb::kv_server::KvServer;
+use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
+use crate::raft;
+
+/// Everything that clients can call.
+#[must_use]
+pub fn routes(handle: &raft::Handle, config: &Arc<Config>) -> Routes {
+    let api = Api { handle: handle.clone(), config: Arc::clone(config) };
+    let frame_bytes_max = config.max_frame_bytes();
+    // Answers are bounded by what is stored; etcd does not limit them either.
+    Routes::new(
+        KvServer::new(api.clone())
+            .max_decoding_message_size(frame_bytes_max)
+            .max_encoding_message_size(usize::MAX),
+    )
+    .add_service(ClusterServer::new(api.clone()))
+    .add_service(MaintenanceServer::new(api))
+    .prepare()
+}
+
+/// What every service needs: the way to the loop, and the limits.
+#[derive(Clone)]
+struct Api {
+    handle: raft::Handle,
+    config: Arc<Config>,
+}
+
+impl Api {
+    /// This member's header, around the revision that the answer was made at.
+    fn header(&self, revision: i64) -> Option<ResponseHeader> {
+        let raft::Header { cluster_id, member_id, term } = self.handle.header();
+        Some(ResponseHeader { cluster_id, member_id, revision, raft_term: term })
+    }
+
+    /// The header of an answer of the state machine, which knows only its revision.
+    fn complete(&self, header: &mut Option<ResponseHeader>) {
+        *header = self.header(header.take().map_or(0, |header| header.revision));
+    }
+}
+
+/// A refusal on the wire.
+fn status(refusal: Refusal) -> Status {
+    let code = match refusal.code() {
+        error::Code::Unknown => Code::Unknown,
+        error::Code::InvalidArgument => Code::InvalidArgument,
+        error::Code::DeadlineExceeded => Code::DeadlineExceeded,
+        error::Code::NotFound => Code::NotFound,
+        error::Code::ResourceExhausted => Code::ResourceExhausted,
+        error::Code::FailedPrecondition => Code::FailedPrecondition,
+        error::Code::OutOfRange => Code::OutOfRange,
+        error::Code::Unavailable => Code::Unavailable,
+        error::Code::DataLoss => Code::DataLoss,
+    };
+    Status::new(code, refusal.text())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Every refusal has the code's number and the text of the table.
+    #[test]
+    fn codes_and_texts() {
+        for refusal in Refusal::ALL {
+            let status = status(*refusal);
+            assert_eq!(status.code() as i32, refusal.code() as i32, "{refusal:?}");
+            assert_eq!(status.message(), refusal.text());
+        }
+    }
+}

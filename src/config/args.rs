@@ -38,7 +38,7 @@ enum Verb {
 #[derive(Args, Debug)]
 #[command(
     args_override_self = true,
-    after_help = "Times without a unit are milliseconds. Three members on this machine: make cluster"
+    after_help = "Times without a unit are milliseconds. \nThree members on this machine: make cluster\n"
 )]
 pub struct ServeArgs {
     /// The member's own name, unique in the cluster

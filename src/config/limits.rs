@@ -72,6 +72,8 @@ pub struct Limits {
     pub connections_max: usize,
     /// Time for open connections to finish their requests when the member stops.
     pub stop_drain_ms: u64,
+    /// Wait before this member's name is proposed again, after a try that failed.
+    pub publish_retry_ms: u64,
     /// Wait after a failed accept (such as "too many open files") before the next.
     pub accept_retry_ms: u64,
 }
@@ -108,6 +110,7 @@ impl Default for Limits {
             backend_write_buffer_bytes: 8 * 1024 * 1024,
             connections_max: 10_000,
             stop_drain_ms: 2000,
+            publish_retry_ms: 500,
             accept_retry_ms: 100,
         }
     }

@@ -241,7 +241,6 @@ mod tests {
 
     /// Files and folders can be synced; a folder that is not there cannot.
     #[tokio::test]
-    #[cfg_attr(madsim, ignore = "needs a runtime with blocking threads")]
     async fn syncs() {
         let folder = Folder::new("sync");
         let file = folder.file("f", OpenMode::Create).unwrap();

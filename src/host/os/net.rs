@@ -53,7 +53,6 @@ mod tests {
 
     /// Bytes go both ways between a connected and an accepted stream; a taken address is refused.
     #[tokio::test]
-    #[cfg_attr(madsim, ignore = "needs the machine's sockets")]
     async fn streams_and_taken_addresses() {
         let mut listener = OsNet.listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let address = listener.local_address().unwrap();
@@ -65,9 +64,11 @@ mod tests {
         let mut client = OsNet.connect(&authority).await.unwrap();
         let (mut server, _) = listener.accept().await.unwrap();
         client.write_all(b"ping").await.unwrap();
+        client.flush().await.unwrap();
         let mut buffer = [0; 4];
         server.read_exact(&mut buffer).await.unwrap();
         server.write_all(&buffer).await.unwrap();
+        server.flush().await.unwrap();
         client.read_exact(&mut buffer).await.unwrap();
         assert_eq!(&buffer, b"ping");
     }

@@ -1,0 +1,76 @@
+//! The Maintenance service: status, hashes, leadership, alarms.
+
+use tonic::{Request, Response, Status};
+
+use super::{Api, status};
+use crate::error::Refusal;
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::etcdserverpb::maintenance_server::Maintenance;
+use crate::proto::etcdserverpb::{
+    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, MoveLeaderRequest,
+    MoveLeaderResponse, StatusRequest, StatusResponse,
+};
+
+/// The etcd release whose API is served: clients choose by it what they may ask for.
+const ETCD_VERSION: &str = "3.6.0";
+
+#[tonic::async_trait]
+impl Maintenance for Api {
+    async fn alarm(
+        &self,
+        request: Request<AlarmRequest>,
+    ) -> Result<Response<AlarmResponse>, Status> {
+        // No alarm can be raised yet, so there is none to list and none to take back.
+        match request.into_inner().action() {
+            AlarmAction::Get | AlarmAction::Deactivate => {
+                let revision = self.handle.status().await.map_err(status)?.revision;
+                Ok(Response::new(AlarmResponse { header: self.header(revision), alarms: vec![] }))
+            }
+            AlarmAction::Activate => Err(Status::unimplemented("alarms cannot be raised yet")),
+        }
+    }
+
+    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+        let now = self.handle.status().await.map_err(status)?;
+        let no_leader = (now.leader == 0).then(|| Refusal::NoLeader.text().to_owned());
+        let bytes = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
+        Ok(Response::new(StatusResponse {
+            header: self.header(now.revision),
+            version: ETCD_VERSION.into(),
+            db_size: bytes(now.db_size),
+            leader: now.leader,
+            raft_index: now.commit,
+            raft_term: now.header.term,
+            raft_applied_index: now.applied,
+            errors: no_leader.into_iter().collect(),
+            db_size_in_use: bytes(now.db_size_in_use),
+            is_learner: now.is_learner,
+            storage_version: ETCD_VERSION.into(),
+            db_size_quota: 0,
+        }))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
+        let asked = request.into_inner().revision;
+        let (hash, compact_revision, revision) =
+            self.handle.hash_kv(asked).await.map_err(status)?;
+        Ok(Response::new(HashKvResponse {
+            header: self.header(revision),
+            hash,
+            compact_revision,
+            hash_revision: if asked > 0 { asked } else { revision },
+        }))
+    }
+
+    async fn move_leader(
+        &self,
+        request: Request<MoveLeaderRequest>,
+    ) -> Result<Response<MoveLeaderResponse>, Status> {
+        self.handle.move_leader(request.into_inner().target_id).await.map_err(status)?;
+        // etcd sends no header here.
+        Ok(Response::new(MoveLeaderResponse { header: None }))
+    }
+}

@@ -1,1 +1,0 @@
-//! Puts one member together from its parts and runs it until it is told to stop.

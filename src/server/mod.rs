@@ -1,0 +1,163 @@
+//! Puts one member together from its parts and runs it until it is told to stop.
+//!
+//! Start: data folder (made, recognised, locked) → sockets bound → recovery and the loop ([`raft::start`]) →
+//! connections accepted → name and client URLs published through the log. Stop goes the other way round:
+//! nobody new is accepted, open connections finish what they began, leadership is handed over, the rest is cut.
+//!
+//! Invariants:
+//! * Nothing is accepted before recovery is complete.
+//! * Runs on whatever runtime and [`Host`] it is given; holds no clock, thread or socket of its own.
+//!
+//! Not here: signals and exit codes (`main.rs`).
+
+mod connections;
+mod folder;
+
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tonic::service::Routes;
+
+use crate::config::{Config, Url};
+use crate::error::{Error, Result};
+use crate::host::{Clock, Host, Listener, Lock};
+use crate::proto::etcdserverpb::{ClusterMemberAttrSetRequest, InternalRaftRequest};
+use crate::{api, raft};
+use connections::{Connections, Phase};
+
+/// One running member.
+pub struct Server {
+    handle: raft::Handle,
+    clock: Arc<dyn Clock>,
+    clients: Connections,
+    peers: Connections,
+    failed: watch::Receiver<Option<Error>>,
+    stop_drain: Duration,
+    _lock: Box<dyn Lock>,
+}
+
+impl Server {
+    /// Recovers the member from its data folder and serves clients and peers.
+    ///
+    /// # Errors
+    /// [`Error::Config`] where the folder is another program's or in use, or an address is taken;
+    /// [`Error::Corrupt`] and [`Error::Io`] where what is on disk cannot be used.
+    pub async fn start(host: Arc<dyn Host>, config: Config) -> Result<Self> {
+        config.validate()?;
+        let config = Arc::new(config);
+        let lock = folder::claim(&*host.disk(), &config).await?;
+        let client_listeners =
+            listen(&*host, "--listen-client-urls", &config.listen_client_urls).await?;
+        let peer_listeners = listen(&*host, "--listen-peer-urls", &config.listen_peer_urls).await?;
+
+        let (handle, peer_service, mut member) = raft::start(host.clone(), config.clone()).await?;
+        let peer_routes = Routes::new(peer_service.into_server()).prepare();
+        let clients = Connections::new(host.clock(), &config);
+        let peers = Connections::new(host.clock(), &config);
+        for listener in client_listeners {
+            clients.accept(listener, api::routes(&handle, &config));
+        }
+        for listener in peer_listeners {
+            peers.accept(listener, peer_routes.clone());
+        }
+        let (failure, failed) = watch::channel(None);
+        tokio::spawn(async move {
+            if let Err(error) = member.ended().await {
+                let _ = failure.send(Some(error));
+            }
+        });
+        tokio::spawn(publish(handle.clone(), config.clone(), host.clock()));
+        tracing::info!(
+            "member {} ({:x}) of cluster {:x} serves clients on {} and peers on {}",
+            config.name,
+            config.member_id(),
+            config.cluster_id(),
+            words(&config.listen_client_urls),
+            words(&config.listen_peer_urls),
+        );
+        let stop_drain = Duration::from_millis(config.limits.stop_drain_ms);
+        Ok(Self { handle, clock: host.clock(), clients, peers, failed, stop_drain, _lock: lock })
+    }
+
+    /// The way to the loop, for whoever embeds the server.
+    #[must_use]
+    pub fn handle(&self) -> &raft::Handle {
+        &self.handle
+    }
+
+    /// Completes with the error that killed the member; stays pending while it lives, and after a clean stop.
+    pub async fn failed(&self) -> Error {
+        let mut failed = self.failed.clone();
+        if let Ok(error) = failed.wait_for(Option::is_some).await {
+            return error.clone().expect("waited for it to be there");
+        }
+        std::future::pending().await
+    }
+
+    /// Stops the member. `graceful`: requests under way are answered and leadership is handed over, both
+    /// within bounds; otherwise everything is cut at once.
+    pub async fn stop(self, graceful: bool) {
+        if graceful {
+            self.clients.enter(Phase::Draining);
+            let drained = self.clients.ended();
+            let enough = self.clock.sleep(self.stop_drain);
+            tokio::select! {
+                biased;
+                () = drained => {}
+                () = enough => tracing::warn!("some requests were still under way when the member stopped"),
+            }
+            self.handle.stop().await;
+        }
+        for connections in [&self.clients, &self.peers] {
+            connections.enter(Phase::Closed);
+            connections.ended().await;
+        }
+    }
+}
+
+async fn listen(host: &dyn Host, flag: &str, urls: &[Url]) -> Result<Vec<Box<dyn Listener>>> {
+    let mut listeners = Vec::new();
+    for url in urls {
+        let listener = host.net().listen(url.socket_address()?).await.map_err(|cause| {
+            let remedy = match cause.kind() {
+                io::ErrorKind::AddrInUse => "stop the program that uses it, or change",
+                _ => "check the address in",
+            };
+            Error::Config(format!("cannot listen on {url}: {cause}; {remedy} {flag}"))
+        })?;
+        listeners.push(listener);
+    }
+    Ok(listeners)
+}
+
+/// Tells the cluster this member's name and client URLs, through the log; repeats until it is done.
+async fn publish(handle: raft::Handle, config: Arc<Config>, clock: Arc<dyn Clock>) {
+    let attributes = ClusterMemberAttrSetRequest {
+        member_id: config.member_id(),
+        name: config.name.clone(),
+        client_urls: config.advertise_client_urls.iter().map(Url::to_string).collect(),
+    };
+    if let Ok(status) = handle.status().await
+        && let Some(member) = status.members.get(&attributes.member_id)
+        && member.name == attributes.name
+        && member.client_urls == attributes.client_urls
+    {
+        return;
+    }
+    let request =
+        InternalRaftRequest { cluster_member_attr_set: Some(attributes), ..Default::default() };
+    // Each try is bounded by the request timeout; it ends with success or with the member.
+    loop {
+        match handle.propose(request.clone()).await {
+            Ok(_) | Err(crate::error::Refusal::Stopped) => return,
+            Err(refusal) => tracing::debug!("publishing this member: {}", refusal.text()),
+        }
+        clock.sleep(Duration::from_millis(config.limits.publish_retry_ms)).await;
+    }
+}
+
+fn words(urls: &[Url]) -> String {
+    urls.iter().map(Url::to_string).collect::<Vec<_>>().join(", ")
+}
