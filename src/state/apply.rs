@@ -2,7 +2,8 @@
 
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{
-    CompactionRequest, CompactionResponse, InternalRaftRequest, PutRequest, TxnRequest,
+    CompactionRequest, CompactionResponse, InternalRaftRequest, PutRequest, PutResponse,
+    TxnRequest, TxnResponse,
 };
 
 use super::compaction::Compaction;
@@ -10,15 +11,15 @@ use super::mvcc::{Write, header};
 use super::{Applied, Entry, Response, State, Verdict, meta, validate};
 
 impl State {
-    /// Applies committed entries, the next ones of the log; those that are applied already are skipped. Gives
-    /// one [`Applied`] per applied entry with a request, in order.
+    /// Applies committed entries, the next ones of the log; those that are applied already are
+    /// skipped. Gives one [`Applied`] per applied entry with a request, in order.
     ///
-    /// All changes, the consistent index and the configuration reach the database in one atomic batch, durable
-    /// after [`sync`](Self::sync).
+    /// All changes, the consistent index and the configuration reach the database in one atomic
+    /// batch, durable after [`sync`](Self::sync).
     ///
     /// # Errors
-    /// Never a verdict on a request: those are in [`Applied`]. The system's, a row that is missing, or entries
-    /// that are not the next ones; all fatal, the state must not be used any more.
+    /// Never a verdict on a request: those are in [`Applied`]. The system's, a row that is missing,
+    /// or entries that are not the next ones; all fatal, the state must not be used any more.
     pub fn apply(&mut self, entries: &[Entry]) -> Result<Vec<Applied>> {
         let mut applied = Vec::with_capacity(entries.len());
         let first = entries.partition_point(|entry| entry.index <= self.applied.index);
@@ -48,15 +49,16 @@ impl State {
         Ok(applied)
     }
 
-    /// Carries out one request: an answer, a refusal (which is an answer too), or a failure of this member.
-    fn answer(
-        &mut self,
-        request: &InternalRaftRequest,
-    ) -> Result<Verdict<Response>> {
+    /// Carries out one request: an answer, a refusal (which is an answer too), or a failure of this
+    /// member.
+    fn answer(&mut self, request: &InternalRaftRequest) -> Result<Verdict<Response>> {
         match self.dispatch(request) {
             Ok(response) => Ok(Ok(response)),
             Err(Error::Refused(refusal)) => {
-                assert!(refusal.is_deterministic(), "{refusal:?} is not a verdict on request and state");
+                assert!(
+                    refusal.is_deterministic(),
+                    "{refusal:?} is not a verdict on request and state"
+                );
                 Ok(Err(refusal))
             }
             Err(error) => Err(error),
@@ -80,28 +82,21 @@ impl State {
             self.set_member(attributes);
             Response::Attributes
         } else {
-            // An entry of a newer version, or an empty one: the same answer on every member of this version.
+            // An entry of a newer version, or an empty one: the same answer on every member of this
+            // version.
             return Err(Refusal::KeyNotFound.into());
         };
         self.current_revision = write.revision();
         Ok(response)
     }
 
-    fn apply_put(
-        &mut self,
-        write: &mut Write,
-        put: &PutRequest,
-    ) -> Result<crate::proto::etcdserverpb::PutResponse> {
+    fn apply_put(&mut self, write: &mut Write, put: &PutRequest) -> Result<PutResponse> {
         validate::put(put)?;
         self.check_put(write.revision(), put)?;
         self.put(write, put)
     }
 
-    fn apply_txn(
-        &mut self,
-        write: &mut Write,
-        txn: &TxnRequest,
-    ) -> Result<crate::proto::etcdserverpb::TxnResponse> {
+    fn apply_txn(&mut self, write: &mut Write, txn: &TxnRequest) -> Result<TxnResponse> {
         validate::txn(txn, usize::MAX)?;
         self.txn(write, txn)
     }

@@ -1,12 +1,12 @@
 //! Removing what a compaction has put out of reach, in bounded steps.
 //!
-//! A step walks the key index from where the last one ended and drops old revisions from it; the rows of
-//! exactly those go from the database in one batch. So the index always tells which rows belong to the state,
-//! and no list of rows to keep is needed.
+//! A step walks the key index from where the last one ended and drops old revisions from it; the
+//! rows of exactly those go from the database in one batch. So the index always tells which rows
+//! belong to the state, and no list of rows to keep is needed.
 //!
-//! A crash forgets how far the walk was: the rebuilt index has the rows that are left, and the walk starts
-//! over. Within a key, old rows go first, so that a row is never left without the tombstone that ended it.
-//! A newer compaction also starts the walk over, and finishes both.
+//! A crash forgets how far the walk was: the rebuilt index has the rows that are left, and the walk
+//! starts over. Within a key, old rows go first, so that a row is never left without the tombstone
+//! that ended it. A newer compaction also starts the walk over, and finishes both.
 
 use super::State;
 use super::meta;
@@ -41,8 +41,9 @@ impl State {
         self.compaction.finished < self.compact_revision
     }
 
-    /// Removes some of what the newest compaction has put out of reach; true while there is more. How much a
-    /// step does at most is [`Limits::compaction_batch`](super::Limits::compaction_batch).
+    /// Removes some of what the newest compaction has put out of reach; true while there is more.
+    /// How much a step does at most is
+    /// [`Limits::compaction_batch`](super::Limits::compaction_batch).
     ///
     /// # Errors
     /// The system's; fatal.

@@ -42,9 +42,10 @@ impl Kept {
 }
 
 impl State {
-    /// etcd's hash of all revisions up to `revision` (0: the current one): CRC32C over the name of the column
-    /// family and the rows, without a tombstone at the compact revision. Gives the hash, the compact revision
-    /// and the revision it is of; hashes of two members compare only if both revisions are equal.
+    /// etcd's hash of all revisions up to `revision` (0: the current one): CRC32C over the name of
+    /// the column family and the rows, without a tombstone at the compact revision. Gives the hash,
+    /// the compact revision and the revision it is of; hashes of two members compare only if both
+    /// revisions are equal.
     ///
     /// # Errors
     /// [`Refusal::Compacted`], [`Refusal::FutureRevision`]; anything else is fatal.
@@ -71,8 +72,9 @@ impl State {
         Ok((hash, self.compact_revision, revision))
     }
 
-    /// A hash of everything that members share: rows, both revisions, the applied entry, the configuration and
-    /// what members published. Equal on any two members that have applied the same entries.
+    /// A hash of everything that members share: rows, both revisions, the applied entry, the
+    /// configuration and what members published. Equal on any two members that have applied the
+    /// same entries.
     ///
     /// # Errors
     /// The system's; fatal.
@@ -96,8 +98,8 @@ impl State {
         Ok(hash.0)
     }
 
-    /// The revisions at or below the compact revision that etcd's hash at `revision` takes up: the newest of
-    /// each key that lives there. `None` if no key lives: then etcd leaves nothing out.
+    /// The revisions at or below the compact revision that etcd's hash at `revision` takes up: the
+    /// newest of each key that lives there. `None` if no key lives: then etcd leaves nothing out.
     fn kept_by_hash(&self, revision: i64) -> Option<Kept> {
         let newest = self.index.histories().filter_map(|(_, history)| history.kept(revision));
         let mut any = false;

@@ -1,7 +1,7 @@
 //! The key index: for each key, in which revisions it lived and died.
 //!
-//! A key's life is a list of generations. A put on a missing key begins one, each further put adds a revision,
-//! a tombstone closes it:
+//! A key's life is a list of generations. A put on a missing key begins one, each further put adds
+//! a revision, a tombstone closes it:
 //!
 //! ```text
 //! put(2.0) put(5.0) tombstone(6.0) put(8.0)   →   [2.0 5.0 6.0†] [8.0]
@@ -11,9 +11,10 @@
 //!
 //! Invariants:
 //! * No generation is empty, all but the last are closed, and revisions only grow.
-//! * A revision is in the index exactly if its row belongs to the state. During a compaction the database may
-//!   still hold rows that the index has dropped, never the other way round.
-//! * Answers for any revision at or above the compact revision do not depend on how far the compaction is.
+//! * A revision is in the index exactly if its row belongs to the state. During a compaction the
+//!   database may still hold rows that the index has dropped, never the other way round.
+//! * Answers for any revision at or above the compact revision do not depend on how far the
+//!   compaction is.
 
 use std::collections::BTreeMap;
 use std::ops::Bound;
@@ -31,6 +32,9 @@ pub(super) enum KeyRange<'a> {
     From(&'a [u8]),
 }
 
+/// Where a range begins and ends in a map.
+type Bounds<'a> = (Bound<&'a [u8]>, Bound<&'a [u8]>);
+
 impl<'a> KeyRange<'a> {
     /// etcd's rule: no end is a single key, the end `\0` is "and all that follow".
     pub(super) fn new(key: &'a [u8], range_end: &'a [u8]) -> Self {
@@ -42,7 +46,7 @@ impl<'a> KeyRange<'a> {
     }
 
     /// The bounds of it in a map; `None` where it is empty.
-    fn bounds(self) -> Option<(Bound<&'a [u8]>, Bound<&'a [u8]>)> {
+    fn bounds(self) -> Option<Bounds<'a>> {
         match self {
             Self::Single(key) => Some((Bound::Included(key), Bound::Included(key))),
             Self::Span(start, end) if start >= end => None,
@@ -147,9 +151,11 @@ impl History {
         generation.closed = true;
     }
 
-    /// What a compaction at `main` leaves: the first generation that stays, and in it the first revision.
+    /// What a compaction at `main` leaves: the first generation that stays, and in it the first
+    /// revision.
     ///
-    /// That revision is the newest one at or before `main`, even where it is a tombstone (as etcd since 3.5.16).
+    /// That revision is the newest one at or before `main`, even where it is a tombstone (as etcd
+    /// since 3.5.16).
     fn cut(&self, main: i64) -> (usize, usize) {
         let dead = |generation: &&Generation| generation.closed && generation.last().main < main;
         let first = self.generations.iter().take_while(dead).count();
@@ -157,8 +163,8 @@ impl History {
         (first, kept)
     }
 
-    /// Drops what a compaction at `main` drops, at most `limit` revisions, oldest first, and tells each as
-    /// (revision, whether it is a tombstone). Returns how many were dropped.
+    /// Drops what a compaction at `main` drops, at most `limit` revisions, oldest first, and tells
+    /// each as (revision, whether it is a tombstone). Returns how many were dropped.
     pub(super) fn compact(
         &mut self,
         main: i64,
@@ -182,14 +188,20 @@ impl History {
         limit - left
     }
 
-    /// The revision that a compaction at `main` would leave as the oldest, and whether it is a tombstone;
-    /// `None` if there is none at or before `main`.
+    /// The revision that a compaction at `main` would leave as the oldest, and whether it is a
+    /// tombstone; `None` if there is none at or before `main`.
     pub(super) fn kept(&self, main: i64) -> Option<(Revision, bool)> {
         let (first, kept) = self.cut(main);
         let generation = self.generations.get(first)?;
         let revision = generation.revisions[kept];
         let tombstone = generation.closed && kept == generation.revisions.len() - 1;
         (revision.main <= main).then_some((revision, tombstone))
+    }
+
+    /// For tests: the revisions of each generation, and whether the last one is a tombstone.
+    #[cfg(test)]
+    pub(super) fn generations(&self) -> impl Iterator<Item = (&[Revision], bool)> {
+        self.generations.iter().map(|each| (&each.revisions[..], each.closed))
     }
 
     /// The revisions at or before `main` that a compaction at `main` leaves.
@@ -215,7 +227,12 @@ impl Index {
     }
 
     /// Visits the keys of a range that lived at `main`, in key order.
-    pub(super) fn visit(&self, range: KeyRange<'_>, main: i64, mut visit: impl FnMut(&[u8], Found)) {
+    pub(super) fn visit(
+        &self,
+        range: KeyRange<'_>,
+        main: i64,
+        mut visit: impl FnMut(&[u8], Found),
+    ) {
         if let KeyRange::Single(key) = range {
             if let Some(found) = self.get(key, main) {
                 visit(key, found);
@@ -240,8 +257,13 @@ impl Index {
         history.put(revision)
     }
 
-    /// Deletes the living keys of a range: `delete` is told each key and says the revision it dies at.
-    pub(super) fn delete(&mut self, range: KeyRange<'_>, mut delete: impl FnMut(&[u8]) -> Revision) {
+    /// Deletes the living keys of a range: `delete` is told each key and says the revision it dies
+    /// at.
+    pub(super) fn delete(
+        &mut self,
+        range: KeyRange<'_>,
+        mut delete: impl FnMut(&[u8]) -> Revision,
+    ) {
         let Some(bounds) = range.bounds() else { return };
         for (key, history) in self.keys.range_mut::<[u8], _>(bounds) {
             if history.is_live() {
@@ -251,9 +273,9 @@ impl Index {
         }
     }
 
-    /// Takes up a row of the database, while the index is rebuilt. Rows come in the order of revisions.
-    /// What was compacted before the first row of a key is known from the row: when it was created, and
-    /// its version. Of a tombstone it is not known, and nobody can ask.
+    /// Takes up a row of the database, while the index is rebuilt. Rows come in the order of
+    /// revisions. What was compacted before the first row of a key is known from the row: when it
+    /// was created, and its version. Of a tombstone it is not known, and nobody can ask.
     pub(super) fn restore(
         &mut self,
         key: &[u8],

@@ -18,8 +18,8 @@ const MEMBER: &[u8] = b"member/";
 /// Behind every key of the family.
 const END: &[u8] = &[0xff];
 
-/// The newest applied entry, and the revision that it left. The revision could be counted from the rows;
-/// written down, it shows whether rows are missing.
+/// The newest applied entry, and the revision that it left. The revision could be counted from the
+/// rows; written down, it shows whether rows are missing.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Position {
     pub(super) index: u64,

@@ -1,42 +1,49 @@
 //! The replicated state machine: a function of the log.
 //!
-//! Every member applies the same committed entries in the same order and must end up with the same bytes.
-//! So nothing here reads a clock, rolls dice, awaits, or depends on a member's configuration.
+//! Every member applies the same committed entries in the same order and must end up with the same
+//! bytes. So nothing here reads a clock, rolls dice, awaits, or depends on a member's
+//! configuration.
 //!
-//! LIFE OF AN ENTRY. [`State::apply`] takes a slice of committed entries. Each request is validated again
-//! ([`validate`]), checked against the state, and only then executed, so that a refused request has no effect.
-//! A change becomes a row `revision → KeyValue` in a pending [`Batch`](crate::storage::Batch) and a revision in
-//! the key index (`index`); a value written earlier in the slice is read back from the pending values
-//! (`mvcc`). At the end the batch gets the consistent index and reaches RocksDB in one atomic write.
+//! LIFE OF AN ENTRY. [`State::apply`] takes a slice of committed entries. Each request is validated
+//! again ([`validate`]), checked against the state, and only then executed, so that a refused
+//! request has no effect. A change becomes a row `revision → KeyValue` in a pending
+//! [`Batch`](crate::storage::Batch) and a revision in the key index (`index`); a value written
+//! earlier in the slice is read back from the pending values (`mvcc`). At the end the batch gets
+//! the consistent index and reaches RocksDB in one atomic write.
 //!
-//! REVISIONS. A request that changes at least one key moves the store one revision on; its changes share that
-//! revision and are told apart by a second number that clients never see (`revision`). Everything else leaves
-//! the revision as it is. A fresh store is at revision 1, and at compact revision -1.
+//! REVISIONS. A request that changes at least one key moves the store one revision on; its changes
+//! share that revision and are told apart by a second number that clients never see (`revision`).
+//! Everything else leaves the revision as it is. A fresh store is at revision 1, and at compact
+//! revision -1.
 //!
 //! READS go through the index to revisions, and from revisions to rows (`range`, `txn`).
 //!
-//! COMPACTION at R is in force as soon as its entry is applied: reads below R are refused. What it removes
-//! is removed later, in bounded steps, key by key from the index and the database together (`compaction`). How
-//! far those steps are differs between members, so nothing that members share may depend on it: answers at or
-//! above R do not, and the two hashes (`hash`) leave out rows that are only waiting to be removed.
+//! COMPACTION at R is in force as soon as its entry is applied: reads below R are refused. What it
+//! removes is removed later, in bounded steps, key by key from the index and the database together
+//! (`compaction`). How far those steps are differs between members, so nothing that members share
+//! may depend on it: answers at or above R do not, and the two hashes (`hash`) leave out rows that
+//! are only waiting to be removed.
 //!
-//! RESTART. The index is rebuilt from the rows (`restore`); an unfinished compaction starts over, which is
-//! harmless. The database may have lost unsynced batches: a whole tail of them, never one in the middle. The
-//! log still has their entries, and [`State::applied`] says where to go on.
+//! RESTART. The index is rebuilt from the rows (`restore`); an unfinished compaction starts over,
+//! which is harmless. The database may have lost unsynced batches: a whole tail of them, never one
+//! in the middle. The log still has their entries, and [`State::applied`] says where to go on.
 //!
-//! SNAPSHOTS. [`State::export`] walks one pinned view of the database; [`StateImport`] replaces everything by
-//! such a stream, and a crash in the middle is noticed at the next open (`transfer`).
+//! SNAPSHOTS. [`State::export`] walks one pinned view of the database; [`StateImport`] replaces
+//! everything by such a stream, and a crash in the middle is noticed at the next open (`transfer`).
 //!
 //! Invariants:
-//! * State at index i is a function of the entries up to i: any slicing, any restart in between, any progress of
-//!   compaction gives the same responses, the same [`State::hash_all`] and the same [`State::hash_kv`].
+//! * State at index i is a function of the entries up to i: any slicing, any restart in between,
+//!   any progress of compaction gives the same responses, the same [`State::hash_all`] and the same
+//!   [`State::hash_kv`].
 //! * Data and consistent index are written together. Entries at or below it are skipped.
-//! * The current revision never decreases, and every revision between the compact and the current one has rows.
-//! * An error that is not a refusal (the disk's, a missing row) is fatal: the state must not be used after it.
+//! * The current revision never decreases, and every revision between the compact and the current
+//!   one has rows.
+//! * An error that is not a refusal (the disk's, a missing row) is fatal: the state must not be
+//!   used after it.
 //! * No content of a log entry makes this code panic.
 //!
-//! Not here: leases, users, alarms, watches (later issues); the cluster's membership, which raft keeps
-//! ([`State::conf_state`] only stores it).
+//! Not here: leases, users, alarms, watches (later issues); the cluster's membership, which raft
+//! keeps ([`State::conf_state`] only stores it).
 
 mod apply;
 mod compaction;
@@ -53,9 +60,13 @@ mod txn;
 pub mod validate;
 
 #[cfg(test)]
+mod model;
+#[cfg(test)]
 mod script;
 #[cfg(test)]
 pub(crate) mod testing;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeMap;
 
@@ -142,7 +153,8 @@ pub enum Response {
 pub enum StateOpen {
     /// A whole state.
     Ready(State),
-    /// A crash interrupted an import: the state is gone, and the same snapshot must be imported again.
+    /// A crash interrupted an import: the state is gone, and the same snapshot must be imported
+    /// again.
     NeedsImport(StateImport),
 }
 
@@ -165,8 +177,8 @@ pub struct State {
 }
 
 impl State {
-    /// Index and term of the newest applied entry; zeros for none. It may be lost in a power cut unless
-    /// [`sync`](Self::sync) came after it.
+    /// Index and term of the newest applied entry; zeros for none. It may be lost in a power cut
+    /// unless [`sync`](Self::sync) came after it.
     #[must_use]
     pub fn applied(&self) -> (u64, u64) {
         (self.applied.index, self.applied.term)
@@ -196,7 +208,8 @@ impl State {
         &self.members
     }
 
-    /// Answers a range from the state as it is; whether that is fresh enough is the caller's business.
+    /// Answers a range from the state as it is; whether that is fresh enough is the caller's
+    /// business.
     ///
     /// # Errors
     /// [`Error::Refused`] with a verdict on the request; anything else is fatal.
@@ -217,7 +230,8 @@ impl State {
         self.read_txn(request)
     }
 
-    /// Makes all that is applied durable, and returns up to which index that is. The log may be cut there.
+    /// Makes all that is applied durable, and returns up to which index that is. The log may be cut
+    /// there.
     ///
     /// # Errors
     /// The system's; fatal.

@@ -2,9 +2,9 @@
 
 use prost::Message;
 
-use super::{State, Verdict};
 use super::index::{Found, KeyRange};
 use super::revision::{Revision, Row};
+use super::{State, Verdict};
 use crate::error::{Refusal, Result};
 use crate::proto::etcdserverpb::{
     DeleteRangeRequest, DeleteRangeResponse, PutRequest, PutResponse, ResponseHeader,
@@ -12,7 +12,8 @@ use crate::proto::etcdserverpb::{
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::{Batch, Family};
 
-/// What a slice of entries has written so far. It reaches the database at the end of the slice, in one batch.
+/// What a slice of entries has written so far. It reaches the database at the end of the slice, in
+/// one batch.
 pub(super) struct Pending {
     pub(super) batch: Batch,
     /// Values by revision, ascending: the database does not have them yet.

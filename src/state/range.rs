@@ -2,9 +2,9 @@
 
 use std::cmp::Ordering;
 
-use super::{State, Verdict};
 use super::index::KeyRange;
 use super::mvcc::header;
+use super::{State, Verdict};
 use crate::error::{Refusal, Result};
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse};
@@ -26,16 +26,16 @@ impl Order {
         }
     }
 
-    /// Whether etcd takes the order for the one that keys come in. That is not so for a target other than
-    /// the key without an order: such keys are sorted after all, but only those within the limit (a quirk
-    /// that clients see, so it is kept).
+    /// Whether etcd takes the order for the one that keys come in. That is not so for a target
+    /// other than the key without an order: such keys are sorted after all, but only those within
+    /// the limit (a quirk that clients see, so it is kept).
     fn passes_for_key_order(&self) -> bool {
         self.order == SortOrder::None
             || (self.target == SortTarget::Key && self.order == SortOrder::Ascend)
     }
 
-    /// Sorts what was fetched; it comes in key order. Keys that are equal in the target stay in key order,
-    /// which etcd leaves open.
+    /// Sorts what was fetched; it comes in key order. Keys that are equal in the target stay in key
+    /// order, which etcd leaves open.
     fn sort(&self, kvs: &mut [KeyValue]) {
         let by: fn(&KeyValue, &KeyValue) -> Ordering = match self.target {
             SortTarget::Key => |a, b| a.key.cmp(&b.key),

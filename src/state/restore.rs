@@ -1,4 +1,5 @@
-//! Opening a state: the key index is rebuilt from the rows, and the counters are checked against them.
+//! Opening a state: the key index is rebuilt from the rows, and the counters are checked against
+//! them.
 
 use std::collections::BTreeMap;
 
@@ -16,11 +17,12 @@ use crate::proto::mvccpb::KeyValue;
 use crate::storage::{Family, Storage};
 
 impl State {
-    /// Opens the state in `storage`; a fresh one if nothing was ever applied. An unfinished compaction is
-    /// taken up again by [`compact_step`](Self::compact_step).
+    /// Opens the state in `storage`; a fresh one if nothing was ever applied. An unfinished
+    /// compaction is taken up again by [`compact_step`](Self::compact_step).
     ///
     /// # Errors
-    /// The system's, or [`Error::Corrupt`](crate::error::Error::Corrupt) for rows that contradict each other.
+    /// The system's, or [`Error::Corrupt`](crate::error::Error::Corrupt) for rows that contradict
+    /// each other.
     pub fn open(storage: Storage, limits: Limits) -> Result<StateOpen> {
         let meta = Meta::read(&storage)?;
         if let Some(position) = meta.loading {

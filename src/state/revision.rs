@@ -94,7 +94,9 @@ mod tests {
         }
         let bytes = tombstone.encode();
         let bytes = bytes.as_ref();
-        for wrong in [&b""[..], &bytes[..16], &[bytes, b"t"].concat(), &[&bytes[..17], b"x"].concat()] {
+        for wrong in
+            [&b""[..], &bytes[..16], &[bytes, b"t"].concat(), &[&bytes[..17], b"x"].concat()]
+        {
             assert_eq!(Row::decode(wrong), None, "{wrong:?}");
         }
     }

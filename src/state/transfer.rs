@@ -1,12 +1,14 @@
 //! The whole state as a stream of bytes, out of one member and into another.
 //!
-//! The stream is a list of records, one per row of the database: family (1 byte), length of the key (4 bytes),
-//! length of the value (4 bytes, both little endian), key, value. A last record with family 0xff tells how many
-//! came before. The caller adds a checksum and may cut the stream anywhere.
+//! The stream is a list of records, one per row of the database: family (1 byte), length of the key
+//! (4 bytes), length of the value (4 bytes, both little endian), key, value. A last record with
+//! family 0xff tells how many came before. The caller adds a checksum and may cut the stream
+//! anywhere.
 //!
-//! An import first puts a mark into the database, removes everything else, and syncs that. Whatever happens
-//! then, the mark says that the state is not whole until the import is finished and synced. The caller keeps
-//! the stream in a file of its own until then, so that an interrupted import can be repeated.
+//! An import first puts a mark into the database, removes everything else, and syncs that. Whatever
+//! happens then, the mark says that the state is not whole until the import is finished and synced.
+//! The caller keeps the stream in a file of its own until then, so that an interrupted import can
+//! be repeated.
 
 use bytes::{BufMut, Bytes, BytesMut};
 
@@ -59,8 +61,8 @@ impl StateExport {
         (self.position.index, self.position.term)
     }
 
-    /// The next piece of the stream: whole records, as many as fit into `max_bytes`, at least one. `None` at
-    /// the end.
+    /// The next piece of the stream: whole records, as many as fit into `max_bytes`, at least one.
+    /// `None` at the end.
     ///
     /// # Errors
     /// The system's, or a block with a wrong checksum.
@@ -89,7 +91,8 @@ impl StateExport {
 }
 
 impl State {
-    /// A stream of the whole state as it is now. It holds a view of the database until it is dropped.
+    /// A stream of the whole state as it is now. It holds a view of the database until it is
+    /// dropped.
     ///
     /// # Errors
     /// The system's.
@@ -103,8 +106,8 @@ impl State {
         Ok(StateExport { cursor, families, records: 0, position: self.applied })
     }
 
-    /// Begins to replace everything by the stream of a state at `index` and `term`. This state is over;
-    /// [`StateImport::finish`] gives the new one.
+    /// Begins to replace everything by the stream of a state at `index` and `term`. This state is
+    /// over; [`StateImport::finish`] gives the new one.
     ///
     /// # Errors
     /// The system's; fatal.
@@ -115,8 +118,8 @@ impl State {
     }
 }
 
-/// An import under way: [`chunk`](Self::chunk) takes the stream, [`finish`](Self::finish) gives the new state.
-/// Dropped before that, the state stays unusable, and the next open says so.
+/// An import under way: [`chunk`](Self::chunk) takes the stream, [`finish`](Self::finish) gives the
+/// new state. Dropped before that, the state stays unusable, and the next open says so.
 pub struct StateImport {
     storage: Storage,
     limits: Limits,
@@ -190,7 +193,11 @@ impl StateImport {
         if family == END {
             self.ended = true;
             let expected = self.records.to_le_bytes();
-            return if key[..] == expected { Ok(()) } else { Err(self.broken("a wrong number of records")) };
+            return if key[..] == expected {
+                Ok(())
+            } else {
+                Err(self.broken("a wrong number of records"))
+            };
         }
         let family = family_of(family).ok_or_else(|| self.broken("a record of no family"))?;
         self.batch.put(family, &key, &value);
@@ -205,7 +212,8 @@ impl StateImport {
     /// Makes the imported state durable and opens it.
     ///
     /// # Errors
-    /// [`Error::Corrupt`] if the stream was not whole or not of the state it should be; the system's. Fatal.
+    /// [`Error::Corrupt`] if the stream was not whole or not of the state it should be; the
+    /// system's. Fatal.
     pub fn finish(mut self) -> Result<State> {
         if !self.ended || !self.rest.is_empty() {
             return Err(self.broken("no end"));

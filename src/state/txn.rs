@@ -1,14 +1,16 @@
-//! Txns: which branches are taken is decided before anything is done, and so is whether all of it can be done.
+//! Txns: which branches are taken is decided before anything is done, and so is whether all of it
+//! can be done.
 //!
-//! A txn runs in three steps. All compares on the way are evaluated against the state before the txn, nested
-//! ones included; that gives the path. All operations on the path are checked against that state; one that
-//! would be refused refuses the whole. Then they are executed in order, each seeing those before it.
+//! A txn runs in three steps. All compares on the way are evaluated against the state before the
+//! txn, nested ones included; that gives the path. All operations on the path are checked against
+//! that state; one that would be refused refuses the whole. Then they are executed in order, each
+//! seeing those before it.
 
 use std::cmp::Ordering;
 
-use super::{State, Verdict};
 use super::index::{Found, KeyRange};
 use super::mvcc::{Write, header};
+use super::{State, Verdict};
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::request_op::Request;
@@ -18,15 +20,17 @@ use crate::proto::etcdserverpb::{
 };
 use crate::proto::mvccpb::KeyValue;
 
-/// Whether a txn has nothing but ranges in both branches; only then may it be answered without the log.
+/// Whether a txn has nothing but ranges in both branches; only then may it be answered without the
+/// log.
 #[must_use]
 pub fn is_read_only(request: &TxnRequest) -> bool {
     let mut ops = request.success.iter().chain(&request.failure);
     ops.all(|op| matches!(op.request, Some(Request::RequestRange(_))))
 }
 
-/// Whether a txn may be answered from any member's state, however old: every operation is a serializable
-/// range. A txn of compares alone has no operation that is not, so it counts (as in etcd).
+/// Whether a txn may be answered from any member's state, however old: every operation is a
+/// serializable range. A txn of compares alone has no operation that is not, so it counts (as in
+/// etcd).
 #[must_use]
 pub fn is_serializable(request: &TxnRequest) -> bool {
     let mut ops = request.success.iter().chain(&request.failure);
@@ -51,7 +55,9 @@ impl State {
         self.check(&path)?;
         // A refusal after the checks would leave half a txn behind.
         let mut response = self.execute(write, path).map_err(|error| match error {
-            Error::Refused(refusal) => Error::Fatal(format!("a checked txn failed: {}", refusal.text())),
+            Error::Refused(refusal) => {
+                Error::Fatal(format!("a checked txn failed: {}", refusal.text()))
+            }
             error => error,
         })?;
         response.header = header(write.revision());
@@ -102,8 +108,8 @@ impl State {
         })
     }
 
-    /// The revision rule within a txn. A negative revision is compared like any other, whereas a range on its
-    /// own takes it for the current one (as in etcd).
+    /// The revision rule within a txn. A negative revision is compared like any other, whereas a
+    /// range on its own takes it for the current one (as in etcd).
     fn check_range(&self, range: &RangeRequest) -> Verdict<()> {
         match range.revision {
             0 => Ok(()),
@@ -131,7 +137,8 @@ impl State {
             };
             responses.push(ResponseOp { response: Some(response) });
         }
-        // The header of a nested txn stays empty, as in etcd; the outermost one is filled by the caller.
+        // The header of a nested txn stays empty, as in etcd; the outermost one is filled by the
+        // caller.
         let header = Some(ResponseHeader::default());
         Ok(TxnResponse { header, succeeded: path.succeeded, responses })
     }
@@ -150,8 +157,7 @@ impl State {
         // The index knows everything but value and lease.
         let needs_value = matches!(target, Ok(CompareTarget::Value | CompareTarget::Lease));
         for found in all {
-            let kv =
-                if needs_value { self.read(found.modified)? } else { KeyValue::default() };
+            let kv = if needs_value { self.read(found.modified)? } else { KeyValue::default() };
             if !accepts(compare, order(compare, Some(found), &kv)) {
                 return Ok(false);
             }
@@ -160,8 +166,8 @@ impl State {
     }
 }
 
-/// How a key (`None`: a missing one) is ordered against what a compare names. A union that does not fit the
-/// target counts as zero; an unknown target as equal (as in etcd).
+/// How a key (`None`: a missing one) is ordered against what a compare names. A union that does not
+/// fit the target counts as zero; an unknown target as equal (as in etcd).
 fn order(compare: &Compare, found: Option<Found>, kv: &KeyValue) -> Ordering {
     let (version, created, modified) =
         found.map_or((0, 0, 0), |found| (found.version, found.created.main, found.modified.main));

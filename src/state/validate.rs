@@ -1,8 +1,9 @@
-//! What is wrong with a request whatever the state: checked before it is proposed, and again when it is applied.
+//! What is wrong with a request whatever the state: checked before it is proposed, and again when
+//! it is applied.
 //!
-//! Pure functions. [`crate::api`] calls them with the limit on txn operations that the member was started with;
-//! applying calls them without that limit, because members may be started with different ones and must still
-//! agree.
+//! Pure functions. [`crate::api`] calls them with the limit on txn operations that the member was
+//! started with; applying calls them without that limit, because members may be started with
+//! different ones and must still agree.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -53,8 +54,8 @@ pub fn delete_range(request: &DeleteRangeRequest) -> Result {
     key(&request.key)
 }
 
-/// A txn: at most `max_txn_ops` compares or operations a branch (what a txn uses up of it, those nested in it
-/// cannot use), every one of them valid, and no key written twice on one path.
+/// A txn: at most `max_txn_ops` compares or operations a branch (what a txn uses up of it, those
+/// nested in it cannot use), every one of them valid, and no key written twice on one path.
 ///
 /// # Errors
 /// [`Refusal::TooManyOps`], [`Refusal::KeyNotFound`] for an operation that says nothing,
@@ -103,8 +104,9 @@ impl<'a> Deletes<'a> {
         }
     }
 
-    /// Adds a span. One whose end is not behind its start holds no key; etcd takes the end `\0` literally
-    /// here, so "all keys from a on" holds none either, and a put beside it is let through.
+    /// Adds a span. One whose end is not behind its start holds no key; etcd takes the end `\0`
+    /// literally here, so "all keys from a on" holds none either, and a put beside it is let
+    /// through.
     fn insert_span(&mut self, mut start: &'a [u8], mut end: &'a [u8]) {
         if start >= end {
             return;
@@ -131,10 +133,10 @@ impl<'a> Deletes<'a> {
     }
 }
 
-/// Collects what operations write; refuses what etcd refuses (`checkIntervals`), in its order: deletes of this
-/// level first, then nested txns one after the other, then puts of this level. Two branches of one txn may put
-/// the same key, and deletes may overlap each other. A nested put is not compared with the deletes of nested
-/// txns that come after it.
+/// Collects what operations write; refuses what etcd refuses (`checkIntervals`), in its order:
+/// deletes of this level first, then nested txns one after the other, then puts of this level. Two
+/// branches of one txn may put the same key, and deletes may overlap each other. A nested put is
+/// not compared with the deletes of nested txns that come after it.
 fn writes_of(ops: &[RequestOp]) -> super::Verdict<Writes<'_>> {
     let mut writes = Writes::default();
     for op in ops {
@@ -157,10 +159,10 @@ fn writes_of(ops: &[RequestOp]) -> super::Verdict<Writes<'_>> {
         }
     }
     for op in ops {
-        if let Some(Request::RequestPut(request)) = &op.request {
-            if writes.deletes.contains(&request.key) || !writes.puts.insert(&request.key) {
-                return Err(Refusal::DuplicateKey);
-            }
+        if let Some(Request::RequestPut(request)) = &op.request
+            && (writes.deletes.contains(&request.key) || !writes.puts.insert(&request.key))
+        {
+            return Err(Refusal::DuplicateKey);
         }
     }
     Ok(writes)

@@ -9,8 +9,9 @@ use super::Family;
 use super::database::Database;
 use crate::error::Result;
 
-/// One iterator per family, all made at one moment. An iterator of RocksDB sees the database as it was when
-/// it was made, so together they are a snapshot; the one owner of the state machine writes nothing between.
+/// One iterator per family, all made at one moment. An iterator of RocksDB sees the database as it
+/// was when it was made, so together they are a snapshot; the one owner of the state machine writes
+/// nothing between.
 type Iterators<'a> = Vec<(Family, DBRawIterator<'a>)>;
 
 self_cell!(
@@ -49,8 +50,8 @@ impl Cursor {
         self.after(status)
     }
 
-    /// The key and the value at the place of the cursor in `family`, handed to `read`; then steps on.
-    /// `None` at the end. [`seek`](Self::seek) comes first.
+    /// The key and the value at the place of the cursor in `family`, handed to `read`; then steps
+    /// on. `None` at the end. [`seek`](Self::seek) comes first.
     ///
     /// # Errors
     /// The system's, or a block with a wrong checksum; and those of `read`.

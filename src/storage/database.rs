@@ -13,14 +13,16 @@ use super::{Family, Size, StorageOptions};
 use crate::error::{Error, Result};
 use crate::host::Backend;
 
-/// Open table files. RocksDB closes the longest unused ones beyond that; far below the usual limit of
-/// descriptors, which connections need too.
+/// Open table files. RocksDB closes the longest unused ones beyond that; far below the usual limit
+/// of descriptors, which connections need too.
 const OPEN_FILES_MAX: i32 = 256;
 
-/// Bytes that the manifest is lengthened by at once. RocksDB's default of 4 MB is for far larger databases.
+/// Bytes that the manifest is lengthened by at once. RocksDB's default of 4 MB is for far larger
+/// databases.
 const MANIFEST_STEP_BYTES: usize = 64 << 10;
 
-/// Memtables per column family: one being filled, and two being written out, before writers are held up.
+/// Memtables per column family: one being filled, and two being written out, before writers are
+/// held up.
 const WRITE_BUFFERS_MAX: i32 = 3;
 
 /// RocksDB, closed in the order that a host without threads needs.
@@ -104,7 +106,11 @@ impl Database {
     }
 
     /// What follows each call: the host's jobs, and the error with its path.
-    pub(super) fn after<T>(&self, action: &str, result: std::result::Result<T, rocksdb::Error>) -> Result<T> {
+    pub(super) fn after<T>(
+        &self,
+        action: &str,
+        result: std::result::Result<T, rocksdb::Error>,
+    ) -> Result<T> {
         (self.backend.run_background_jobs)();
         result.map_err(|cause| wrap(action, &self.path, &cause))
     }
@@ -164,7 +170,9 @@ fn wrap(action: &str, path: &Path, cause: &rocksdb::Error) -> Error {
         ErrorKind::Corruption => Error::corrupt(
             path,
             0,
-            format!("{cause} (cannot {action}; remove this member's data folder and let it rejoin)"),
+            format!(
+                "{cause} (cannot {action}; remove this member's data folder and let it rejoin)"
+            ),
         ),
         _ => Error::io(action, path, cause),
     }

@@ -1,23 +1,27 @@
-//! RocksDB as the state machine sees it: two column families, one atomic batch per apply, a pinned view.
+//! RocksDB as the state machine sees it: two column families, one atomic batch per apply, a pinned
+//! view.
 //!
-//! [`Storage`] owns the database; [`Batch`] is what one apply writes; [`Cursor`] reads one consistent view
-//! that outlives later writes. What the bytes mean is the business of [`crate::state`].
+//! [`Storage`] owns the database; [`Batch`] is what one apply writes; [`Cursor`] reads one
+//! consistent view that outlives later writes. What the bytes mean is the business of
+//! [`crate::state`].
 //!
 //! Invariants:
 //! * A [`Batch`] reaches the database whole or not at all, over both column families.
-//! * What is on disk is always a prefix of the batches in the order they were written. Every batch goes
-//!   through RocksDB's one write-ahead log, which all column families share, and recovery stops at the first
-//!   record that is torn or missing (point in time). A flush cannot put one column family ahead of the
-//!   other: `atomic_flush` commits the tables of both in one manifest record. A flush cannot put a table
-//!   ahead of the log either: it holds batches up to one moment, older log files are needed by nobody after
-//!   it, and the log that follows begins at that moment.
-//! * [`Storage::sync`] makes all batches so far durable. Without it a power cut may take a tail of them;
-//!   the log of [`crate::raft`] still has the entries they came from.
-//! * After every call into RocksDB the host's background jobs are run, because a host without threads only
-//!   queues them. Nothing here waits for a background job.
-//! * An error of RocksDB is never retried: after a failed write or sync the database refuses writes.
+//! * What is on disk is always a prefix of the batches in the order they were written. Every batch
+//!   goes through RocksDB's one write-ahead log, which all column families share, and recovery
+//!   stops at the first record that is torn or missing (point in time). A flush cannot put one
+//!   column family ahead of the other: `atomic_flush` commits the tables of both in one manifest
+//!   record. A flush cannot put a table ahead of the log either: it holds batches up to one moment,
+//!   older log files are needed by nobody after it, and the log that follows begins at that moment.
+//! * [`Storage::sync`] makes all batches so far durable. Without it a power cut may take a tail of
+//!   them; the log of [`crate::raft`] still has the entries they came from.
+//! * After every call into RocksDB the host's background jobs are run, because a host without
+//!   threads only queues them. Nothing here waits for a background job.
+//! * An error of RocksDB is never retried: after a failed write or sync the database refuses
+//!   writes.
 //!
-//! Not here: retries, statistics, threads, timers; options that would start any of them are switched off.
+//! Not here: retries, statistics, threads, timers; options that would start any of them are
+//! switched off.
 
 mod batch;
 mod cursor;
@@ -61,7 +65,8 @@ impl Family {
 /// Sizes of the database's memory.
 #[derive(Clone, Copy, Debug)]
 pub struct StorageOptions {
-    /// Bytes in one memtable before it is written out: what RocksDB's own log holds and a restart replays.
+    /// Bytes in one memtable before it is written out: what RocksDB's own log holds and a restart
+    /// replays.
     pub write_buffer_bytes: usize,
     /// Bytes of table blocks kept in memory.
     pub block_cache_bytes: usize,
@@ -90,10 +95,12 @@ pub struct Storage {
 }
 
 impl Storage {
-    /// Opens the database in the folder `path`, making it (but not the folders above) where it is missing.
+    /// Opens the database in the folder `path`, making it (but not the folders above) where it is
+    /// missing.
     ///
     /// # Errors
-    /// [`Error::Io`](crate::error::Error::Io) or [`Error::Corrupt`](crate::error::Error::Corrupt), with the path.
+    /// [`Error::Io`](crate::error::Error::Io) or [`Error::Corrupt`](crate::error::Error::Corrupt),
+    /// with the path.
     pub fn open(backend: Backend, path: &Path, options: StorageOptions) -> Result<Self> {
         Ok(Self { database: Arc::new(Database::open(backend, path, options)?) })
     }
@@ -110,7 +117,8 @@ impl Storage {
         Batch::new(Arc::clone(&self.database))
     }
 
-    /// Writes a batch: whole or not at all, visible at once, durable after the next [`sync`](Self::sync).
+    /// Writes a batch: whole or not at all, visible at once, durable after the next
+    /// [`sync`](Self::sync).
     ///
     /// # Errors
     /// The system's. Fatal: whether the batch survives a restart is unknown.

@@ -13,7 +13,8 @@ fn keys(storage: &Storage, family: Family) -> Vec<Vec<u8>> {
     keys
 }
 
-/// A batch over both families is there after a reopen, and so is what a cursor saw before a later batch.
+/// A batch over both families is there after a reopen, and so is what a cursor saw before a later
+/// batch.
 #[test]
 fn batches_and_cursors() {
     let folder = Folder::new();
@@ -39,7 +40,8 @@ fn batches_and_cursors() {
     assert_eq!(store.get(Family::Meta, b"a").unwrap(), None);
 }
 
-/// Whatever is cut off RocksDB's own log, what is left is a prefix of the batches, the same in both families.
+/// Whatever is cut off RocksDB's own log, what is left is a prefix of the batches, the same in both
+/// families.
 #[test]
 fn torn_log_leaves_a_prefix() {
     let folder = Folder::new();
