@@ -29,6 +29,8 @@
 pub mod etcd;
 pub mod render;
 mod rules;
+#[cfg(test)]
+mod tests;
 mod wellformed;
 
 use serde::Serialize;

@@ -1,0 +1,117 @@
+//! Where each operation stands in the order of revisions.
+//!
+//! A write that made revision `r` stands at `2r`, an operation that changed nothing and was answered at revision
+//! `r` stands at `2r + 1`. Operations without an exact place (refused, unknown, stale) get what is known.
+
+use crate::history::{Body, Operation, Outcome, Request, Response};
+
+/// What an operation's answer says about its place.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// Made its revision.
+    Write,
+    /// Linearizable, changed nothing.
+    Read,
+    /// Serializable: the revision existed at the return, nothing else is promised.
+    Stale,
+    /// Its revision is that of the store at some moment between the compaction and the return.
+    Compaction,
+    /// Refused with a definite error.
+    Refused,
+    /// May have changed the store.
+    Unknown,
+    /// An unknown compaction.
+    UnknownCompaction,
+    /// Says nothing.
+    Idle,
+}
+
+/// The place of one operation.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Place {
+    pub(super) call: u64,
+    /// Time of return; the end of time for unknown outcomes.
+    pub(super) ret: u64,
+    /// The header's revision; 0 where there is none.
+    pub(super) revision: i64,
+    pub(super) kind: Kind,
+}
+
+impl Place {
+    /// Position in the order.
+    pub(super) fn position(&self) -> i64 {
+        2 * self.revision + i64::from(self.kind != Kind::Write)
+    }
+
+    /// Whether the header's revision is that of a real moment between call and return.
+    pub(super) fn is_exact(&self) -> bool {
+        matches!(self.kind, Kind::Write | Kind::Read)
+    }
+}
+
+/// Places one operation.
+pub(super) fn place(operation: &Operation) -> Place {
+    let (kind, revision) = match (operation.outcome, &operation.response) {
+        (Outcome::Ok, Some(response)) => {
+            (answered(&operation.request, response), response.revision)
+        }
+        (Outcome::Failed, _) => (Kind::Refused, 0),
+        (Outcome::Unknown | Outcome::Ok, _) => match &operation.request {
+            Request::Compact { .. } => (Kind::UnknownCompaction, 0),
+            request if may_change(request) => (Kind::Unknown, 0),
+            _ => (Kind::Idle, 0),
+        },
+    };
+    let open = matches!(operation.outcome, Outcome::Unknown);
+    let ret = if open { u64::MAX } else { operation.returned.unwrap_or(u64::MAX) };
+    Place { call: operation.call, ret, revision, kind }
+}
+
+fn answered(request: &Request, response: &Response) -> Kind {
+    match request {
+        Request::Put(_) => Kind::Write,
+        Request::Range(range) if range.serializable => Kind::Stale,
+        Request::Range(_) => Kind::Read,
+        Request::Compact { .. } => Kind::Compaction,
+        Request::DeleteRange(_) | Request::Txn(_) => {
+            if changed(request, response) {
+                Kind::Write
+            } else if !may_change(request) && all_serializable(request) {
+                // etcd serves such a txn without asking the leader; one of compares alone counts as such too.
+                Kind::Stale
+            } else {
+                Kind::Read
+            }
+        }
+    }
+}
+
+/// Whether a request could change the store in some state.
+pub(super) fn may_change(request: &Request) -> bool {
+    match request {
+        Request::Put(_) | Request::DeleteRange(_) => true,
+        Request::Range(_) | Request::Compact { .. } => false,
+        Request::Txn(txn) => txn.success.iter().chain(&txn.failure).any(may_change),
+    }
+}
+
+/// Whether the answer says that something was changed.
+fn changed(request: &Request, response: &Response) -> bool {
+    match (request, &response.body) {
+        (Request::Put(_), _) => true,
+        (Request::DeleteRange(_), Body::DeleteRange { deleted, .. }) => *deleted != 0,
+        (Request::Txn(txn), Body::Txn { succeeded, responses }) => {
+            let done = if *succeeded { &txn.success } else { &txn.failure };
+            done.iter().zip(responses).any(|(request, response)| changed(request, response))
+        }
+        _ => false,
+    }
+}
+
+fn all_serializable(request: &Request) -> bool {
+    match request {
+        Request::Range(range) => range.serializable,
+        Request::Txn(txn) => txn.success.iter().chain(&txn.failure).all(all_serializable),
+        _ => false,
+    }
+}

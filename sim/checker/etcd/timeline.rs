@@ -1,0 +1,295 @@
+//! What was seen of single keys over the revisions, and how many hidden writes that demands.
+//!
+//! Versions count puts: if a key was seen at version 3 and later, in the same life, at version 7, and only two of
+//! the puts in between are known, two more are hidden. A key that was there and later is not was deleted in
+//! between. So most holes that nobody saw directly still have one owner.
+
+use super::History;
+use super::evidence::Evidence;
+use super::order::Order;
+use super::place::Kind;
+use super::store::NOBODY;
+use crate::history::{Body, KeyValue, Range, Request, Response, SortOrder, SortTarget};
+
+/// What one answer said about one key: its numbers, or that it does not exist.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Seen {
+    pub(super) at: i64,
+    /// (create, mod, version); `None` if the key was not there.
+    pub(super) numbers: Option<(i64, i64, i64)>,
+}
+
+/// Hidden writes that must lie within a range of revisions.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Demand {
+    pub(super) key: u32,
+    pub(super) is_put: bool,
+    /// The write is behind this revision …
+    pub(super) after: i64,
+    /// … and not behind this one.
+    pub(super) until: i64,
+    pub(super) left: i64,
+}
+
+/// Sightings and demands of the keys that unsettled operations could touch.
+#[derive(Default)]
+pub(super) struct Timeline {
+    /// Whether a key can be touched by an operation whose place is not settled. Empty without open holes.
+    pub(super) is_open: Vec<bool>,
+    seen: Vec<Vec<Seen>>,
+    /// Known writes: (revision, is a put).
+    known: Vec<Vec<(i64, bool)>>,
+    /// In order of `after`.
+    pub(super) demands: Vec<Demand>,
+}
+
+impl Timeline {
+    pub(super) fn new(history: &History<'_>, order: &Order, evidence: &Evidence<'_>) -> Self {
+        let mut timeline = Self::default();
+        if !evidence.has_open_holes() {
+            return timeline;
+        }
+        timeline.is_open = vec![false; history.keys.len()];
+        timeline.seen = vec![Vec::new(); history.keys.len()];
+        timeline.known = vec![Vec::new(); history.keys.len()];
+        for (number, unknown) in evidence.unknowns.iter().enumerate() {
+            if evidence.reserved[number].is_some() && !unknown.is_txn {
+                continue;
+            }
+            for put in &unknown.puts {
+                timeline.is_open[put.key as usize] = true;
+            }
+            for span in &unknown.deletes {
+                timeline.is_open[span.start as usize..span.end as usize].fill(true);
+            }
+        }
+        timeline.observe(history);
+        timeline.know(history, order, evidence);
+        for key in 0..history.keys.len() {
+            timeline.seen[key].sort_by_key(|seen| seen.at);
+            timeline.demand(key as u32);
+        }
+        timeline.demands.sort_by_key(|demand| (demand.after, demand.until, demand.key));
+        timeline
+    }
+
+    /// The first sighting of a key at or behind a revision.
+    pub(super) fn next_seen(&self, key: u32, revision: i64) -> Option<&Seen> {
+        let seen = &self.seen[key as usize];
+        seen.get(seen.partition_point(|seen| seen.at < revision))
+    }
+
+    /// Whether a known write of a key deletes it (`false`) or puts it (`true`) within `(after, until]`.
+    pub(super) fn knows(&self, key: u32, is_put: bool, after: i64, until: i64) -> bool {
+        let known = &self.known[key as usize];
+        let from = known.partition_point(|(at, _)| *at <= after);
+        known[from..].iter().take_while(|(at, _)| *at <= until).any(|(_, put)| *put == is_put)
+    }
+
+    fn is_open(&self, key: u32) -> bool {
+        self.is_open[key as usize]
+    }
+
+    fn observe(&mut self, history: &History<'_>) {
+        for (operation, place) in history.operations.iter().zip(&history.places) {
+            let Some(response) = &operation.response else { continue };
+            match place.kind {
+                Kind::Read | Kind::Stale => {
+                    self.observe_reads(history, &operation.request, response, place.revision);
+                }
+                Kind::Write => {
+                    self.observe_before(history, &operation.request, response, place.revision)
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn observe_reads(
+        &mut self,
+        history: &History<'_>,
+        request: &Request,
+        response: &Response,
+        at: i64,
+    ) {
+        match (request, &response.body) {
+            (Request::Range(range), Body::Range { kvs, more, .. }) => {
+                let at = if range.revision > 0 { range.revision } else { at };
+                if !range.count_only {
+                    self.observe_range(history, range, kvs, *more, at);
+                }
+            }
+            (Request::Txn(txn), Body::Txn { succeeded, responses }) => {
+                let done = if *succeeded { &txn.success } else { &txn.failure };
+                for (request, response) in done.iter().zip(responses) {
+                    self.observe_reads(history, request, response, at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn observe_range(
+        &mut self,
+        history: &History<'_>,
+        range: &Range,
+        kvs: &[KeyValue],
+        more: bool,
+        at: i64,
+    ) {
+        for kv in kvs {
+            self.observe_key(history, kv, at);
+        }
+        let is_whole = !more
+            && range.min_mod_revision == 0
+            && range.max_mod_revision == 0
+            && range.min_create_revision == 0
+            && range.max_create_revision == 0
+            && range.sort_target == SortTarget::Key
+            && range.sort_order != SortOrder::Descend;
+        if !is_whole {
+            return;
+        }
+        let mut shown = kvs.iter().map(|kv| kv.key.0.as_slice()).peekable();
+        for key in history.keys.span(&range.key.0, &range.range_end.0) {
+            let name = history.keys.name(key);
+            while shown.next_if(|shown| *shown < name).is_some() {}
+            if shown.peek() != Some(&name) && self.is_open(key) {
+                self.seen[key as usize].push(Seen { at, numbers: None });
+            }
+        }
+    }
+
+    fn observe_key(&mut self, history: &History<'_>, kv: &KeyValue, at: i64) {
+        if let Some(key) = history.keys.id(&kv.key.0).filter(|key| self.is_open(*key)) {
+            let numbers = Some((kv.create_revision, kv.mod_revision, kv.version));
+            self.seen[key as usize].push(Seen { at, numbers });
+        }
+    }
+
+    /// What a plain write says of the state just before it.
+    fn observe_before(
+        &mut self,
+        history: &History<'_>,
+        request: &Request,
+        response: &Response,
+        at: i64,
+    ) {
+        match (request, &response.body) {
+            (Request::Put(put), Body::Put { prev_kv }) if put.prev_kv => match prev_kv {
+                Some(kv) => self.observe_key(history, kv, at - 1),
+                None => {
+                    if let Some(key) = history.keys.id(&put.key.0).filter(|key| self.is_open(*key))
+                    {
+                        self.seen[key as usize].push(Seen { at: at - 1, numbers: None });
+                    }
+                }
+            },
+            (Request::DeleteRange(_), Body::DeleteRange { prev_kvs, .. }) => {
+                for kv in prev_kvs {
+                    self.observe_key(history, kv, at - 1);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn know(&mut self, history: &History<'_>, order: &Order, evidence: &Evidence<'_>) {
+        for (revision, owner) in order.owner.iter().enumerate().skip(2) {
+            let revision = revision as i64;
+            if *owner == NOBODY {
+                let hole = &evidence.holes[evidence.hole(revision).expect("a hole is listed")];
+                for sighting in &hole.sightings {
+                    if self.is_open(sighting.key) {
+                        self.known[sighting.key as usize].push((revision, true));
+                    }
+                }
+                continue;
+            }
+            let operation = &history.operations[*owner as usize];
+            if let Some(response) = &operation.response {
+                self.know_write(history, &operation.request, response, revision);
+            }
+        }
+    }
+
+    fn know_write(
+        &mut self,
+        history: &History<'_>,
+        request: &Request,
+        response: &Response,
+        at: i64,
+    ) {
+        match (request, &response.body) {
+            (Request::Put(put), _) => {
+                if let Some(key) = history.keys.id(&put.key.0).filter(|key| self.is_open(*key)) {
+                    self.known[key as usize].push((at, true));
+                }
+            }
+            (Request::DeleteRange(delete), Body::DeleteRange { .. }) => {
+                for key in history.keys.span(&delete.key.0, &delete.range_end.0) {
+                    if self.is_open(key) {
+                        self.known[key as usize].push((at, false));
+                    }
+                }
+            }
+            (Request::Txn(txn), Body::Txn { succeeded, responses }) => {
+                let done = if *succeeded { &txn.success } else { &txn.failure };
+                for (request, response) in done.iter().zip(responses) {
+                    self.know_write(history, request, response, at);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// What each two neighbouring sightings of a key demand in between.
+    fn demand(&mut self, key: u32) {
+        let mut previous = Seen { at: 1, numbers: None };
+        for index in 0..self.seen[key as usize].len() {
+            let seen = self.seen[key as usize][index];
+            if seen.at > previous.at {
+                self.demand_between(key, &previous, &seen);
+            }
+            previous = seen;
+        }
+    }
+
+    fn demand_between(&mut self, key: u32, from: &Seen, to: &Seen) {
+        let known = &self.known[key as usize];
+        let between = |after: i64, until: i64| {
+            let start = known.partition_point(|(at, _)| *at <= after);
+            let end = known.partition_point(|(at, _)| *at <= until);
+            &known[start..end.max(start)]
+        };
+        let puts =
+            |after, until| between(after, until).iter().filter(|(_, put)| *put).count() as i64;
+        // The last sign of life before `until`, if the key was alive there as far as is known.
+        let alive_since = |until: i64| match between(from.at, until).last() {
+            Some((at, is_put)) => is_put.then_some(*at),
+            None => from.numbers.map(|_| from.at),
+        };
+        let mut add = |is_put, after, until, left| {
+            if left > 0 && until > after {
+                self.demands.push(Demand { key, is_put, after, until, left });
+            }
+        };
+        match (from.numbers, to.numbers) {
+            (_, None) => {
+                if let Some(since) = alive_since(to.at) {
+                    add(false, since, to.at, 1);
+                }
+            }
+            (Some((create, _, version)), Some((same, modified, later))) if create == same => {
+                add(true, from.at, modified.min(to.at), later - version - puts(from.at, to.at));
+            }
+            (_, Some((create, modified, version))) => {
+                let until = modified.min(to.at);
+                add(true, create, until, version - 1 - puts(create, to.at));
+                if let Some(since) = alive_since(create - 1) {
+                    add(false, since, create - 1, 1);
+                }
+            }
+        }
+    }
+}
