@@ -338,11 +338,6 @@ impl World {
         self.nodes().iter().map(|node| node.disk.memory()).sum()
     }
 
-    /// Drops madsim's notes about tasks that have ended; it keeps one for every task ever spawned until asked.
-    pub fn forget_ended_tasks(&self) {
-        self.0.runtime.metrics().num_tasks();
-    }
-
     /// Kills everything and waits until the destructors have run, so that the run leaves no memory behind.
     pub(crate) async fn end(&self) {
         let count = self.nodes().len();

@@ -53,7 +53,7 @@ impl Timers {
         let time = TimeHandle::current();
         let start = time.now_instant() - time.elapsed();
         let timers = Arc::new(Self { time, start, inner: Mutex::default() });
-        drop(madsim::task::spawn(Driver(Arc::clone(&timers))));
+        drop(madsim::task::spawn(Driver { timers: Arc::clone(&timers), rounds: 0 }));
         timers
     }
 
@@ -132,14 +132,25 @@ fn nanos(duration: Duration) -> u64 {
     u64::try_from(duration.as_nanos()).expect("fewer than 584 years")
 }
 
+/// After so many rounds of the driver madsim is made to drop its notes on tasks that have ended: it keeps one for
+/// every task ever spawned until somebody counts them.
+const ROUNDS_BETWEEN_SWEEPS: u32 = 4096;
+
 /// The task that fires what is due.
-struct Driver(Arc<Timers>);
+struct Driver {
+    timers: Arc<Timers>,
+    rounds: u32,
+}
 
 impl Future for Driver {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let timers = &self.0;
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        self.rounds += 1;
+        if self.rounds.is_multiple_of(ROUNDS_BETWEEN_SWEEPS) {
+            madsim::runtime::Handle::current().metrics().num_tasks();
+        }
+        let timers = &self.timers;
         let now_ns = timers.now_ns();
         loop {
             let mut inner = timers.lock();

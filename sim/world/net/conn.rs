@@ -1,4 +1,4 @@
-//! One connection: two pipes of bytes, two ends, and the kernels' part in it.
+//! Connections: two pipes of bytes, two ends, and the kernels' part in them.
 
 use std::collections::VecDeque;
 use std::io;
@@ -6,9 +6,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Weak};
 use std::task::Waker;
 
+use super::pipe::{Packet, Pipe};
 use super::{BACKLOG_MAX, Net, State, Wakes};
-use crate::world::base::Base;
-use crate::world::timer::{Fire, Key};
+use crate::world::timer::Fire;
 
 /// A connection. Side 0 connected, side 1 accepted; pipe `n` carries bytes away from side `n`.
 pub(super) struct Conn {
@@ -45,101 +45,6 @@ impl End {
     }
 }
 
-/// What travels.
-enum Packet {
-    /// The last step of connecting: the listener learns of it.
-    Hello {
-        port: u16,
-    },
-    Data(Vec<u8>),
-    /// The end of the stream.
-    End,
-    /// The connection is broken.
-    Reset,
-}
-
-/// Bytes on their way in one direction.
-pub(super) struct Pipe {
-    on_the_way: VecDeque<(u64, Packet)>,
-    /// The first packet could not be delivered; it waits for the link or the machine, until `give_up_ns`.
-    is_held: bool,
-    give_up_ns: Option<u64>,
-    last_ns: u64,
-    pub(super) arrived: VecDeque<Vec<u8>>,
-    /// Bytes of the first arrived piece that were read.
-    pub(super) arrived_read: usize,
-    pub(super) end_arrived: bool,
-    pub(super) end_written: bool,
-    /// Bytes that count against the window: on the way, unread, or read but not yet known to the sender.
-    pub(super) used: usize,
-    /// Window updates on their way back to the sender.
-    credits: VecDeque<(u64, usize)>,
-    /// Window updates that the way back does not let through.
-    credits_held: usize,
-    pub(super) reader: Option<Waker>,
-    pub(super) writer: Option<Waker>,
-    timer: Option<Key>,
-    timer_ns: u64,
-    fire: Arc<PipeFire>,
-}
-
-impl Pipe {
-    fn new(fire: PipeFire) -> Self {
-        Self {
-            on_the_way: VecDeque::new(),
-            is_held: false,
-            give_up_ns: None,
-            last_ns: 0,
-            arrived: VecDeque::new(),
-            arrived_read: 0,
-            end_arrived: false,
-            end_written: false,
-            used: 0,
-            credits: VecDeque::new(),
-            credits_held: 0,
-            reader: None,
-            writer: None,
-            timer: None,
-            timer_ns: 0,
-            fire: Arc::new(fire),
-        }
-    }
-
-    /// Makes sure that the pipe is looked at when the next thing is due.
-    fn set_timer(&mut self, base: &Base) {
-        let packet = self.on_the_way.front().map(|(at_ns, _)| *at_ns).filter(|_| !self.is_held);
-        let credit =
-            self.credits.front().map(|(at_ns, _)| *at_ns).filter(|_| self.writer.is_some());
-        let give_up = self.give_up_ns.filter(|_| self.is_held);
-        let Some(next_ns) = [packet, credit, give_up].into_iter().flatten().min() else { return };
-        match self.timer {
-            Some(_) if self.timer_ns <= next_ns => return,
-            Some(late) => base.timers.cancel(late),
-            None => {}
-        }
-        self.timer_ns = next_ns;
-        self.timer = Some(base.timers.schedule(next_ns, Arc::clone(&self.fire) as Arc<dyn Fire>));
-    }
-
-    /// Gives the sender the window that is known to be free.
-    pub(super) fn collect_credits(&mut self, now_ns: u64) {
-        while let Some((_, bytes)) = self.credits.front().filter(|(at_ns, _)| *at_ns <= now_ns) {
-            self.used -= bytes;
-            self.credits.pop_front();
-        }
-    }
-
-    fn clear_on_the_way(&mut self) {
-        self.on_the_way.clear();
-        self.is_held = false;
-        self.give_up_ns = None;
-    }
-
-    pub(super) fn is_unread(&self) -> bool {
-        !self.arrived.is_empty()
-    }
-}
-
 /// Looks at one pipe when something is due there.
 struct PipeFire {
     net: Weak<Net>,
@@ -167,7 +72,7 @@ impl State {
         let id = self.next_conn;
         self.next_conn += 1;
         let ends = [from, to].map(|(machine, port)| End::new(machine, self.address(machine, port)));
-        let pipe = |side| Pipe::new(PipeFire { net: net.myself.clone(), conn: id, side });
+        let pipe = |side| Pipe::new(Arc::new(PipeFire { net: net.myself.clone(), conn: id, side }));
         self.conns.insert(id, Conn { ends, pipes: [pipe(0), pipe(1)] });
         self.send(net, id, 0, Packet::Hello { port: to.1 });
         id
@@ -207,22 +112,19 @@ impl State {
         if length == 0 {
             return 0;
         }
-        let at_ns = pipe.last_ns.max(now_ns + delay.draw(&mut self.dice));
-        // What cannot overtake its predecessor arrives with it.
-        if !matches!(pipe.on_the_way.back(), Some((last_ns, Packet::Data(_))) if *last_ns == at_ns)
-        {
-            pipe.on_the_way.push_back((at_ns, Packet::Data(Vec::with_capacity(length))));
-        }
-        let Some((_, Packet::Data(data))) = pipe.on_the_way.back_mut() else {
-            unreachable!("just pushed")
+        // What was written at the same moment travels together; what cannot overtake arrives together.
+        let at_ns = match pipe.last_write_ns == now_ns {
+            true => pipe.last_ns,
+            false => pipe.last_ns.max(now_ns + delay.draw(&mut self.dice)),
         };
+        pipe.last_write_ns = now_ns;
+        let data = pipe.tail(at_ns, length);
         let mut left = length;
         for part in parts {
             let taken = part.len().min(left);
             data.extend_from_slice(&part[..taken]);
             left -= taken;
         }
-        pipe.last_ns = at_ns;
         pipe.used += length;
         pipe.set_timer(&net.base);
         length
@@ -305,14 +207,14 @@ impl State {
                 self.break_end(net, id, 1 - side, io::ErrorKind::ConnectionReset, wakes);
             }
             Packet::End if end.state == EndState::Closed => note("net.end", &[]),
-            _ if !end.is_live() => self.answer_with_reset(net, id, 1 - side, wakes),
+            _ if !end.is_live() => self.answer_with_reset(net, id, 1 - side),
             Packet::Hello { port } => {
                 note("net.connect", &[]);
                 let Some(bound) =
                     self.ports.get_mut(&(to, port)).filter(|p| p.backlog.len() < BACKLOG_MAX)
                 else {
                     end.state = EndState::Forgotten;
-                    return self.answer_with_reset(net, id, 1 - side, wakes);
+                    return self.answer_with_reset(net, id, 1 - side);
                 };
                 bound.backlog.push_back(id);
                 wakes.add(&mut bound.waker);
@@ -332,7 +234,7 @@ impl State {
     }
 
     /// A kernel that knows nothing of a connection answers whatever comes with a reset.
-    fn answer_with_reset(&mut self, net: &Net, id: u64, side: usize, _wakes: &mut Wakes) {
+    fn answer_with_reset(&mut self, net: &Net, id: u64, side: usize) {
         let conn = self.conns.get_mut(&id).expect("looked up by the caller");
         let pipe = &mut conn.pipes[side];
         let is_told = pipe.on_the_way.iter().any(|(_, packet)| matches!(packet, Packet::Reset));
@@ -401,7 +303,7 @@ impl State {
     }
 
     /// The process at `side` lets go of its end.
-    pub(super) fn close(&mut self, net: &Net, id: u64, side: usize, _wakes: &mut Wakes) {
+    pub(super) fn close(&mut self, net: &Net, id: u64, side: usize) {
         let Some(conn) = self.conns.get_mut(&id) else { return };
         if conn.ends[side].state != EndState::Open {
             return;

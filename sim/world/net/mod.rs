@@ -26,6 +26,7 @@
 mod conn;
 mod connect;
 mod faults;
+mod pipe;
 mod stream;
 
 use std::collections::BTreeMap;
@@ -188,7 +189,7 @@ impl Net {
         let mut state = self.lock();
         state.close_ports(self, node.0, &mut wakes);
         for (id, side) in state.ends_at(node.0) {
-            state.close(self, id, side, &mut wakes);
+            state.close(self, id, side);
         }
         drop(state);
         wakes.wake();
@@ -248,7 +249,7 @@ impl State {
     fn close_port(&mut self, net: &Net, machine: usize, port: u16, wakes: &mut Wakes) {
         let Some(mut bound) = self.ports.remove(&(machine, port)) else { return };
         for id in std::mem::take(&mut bound.backlog) {
-            self.close(net, id, 1, wakes);
+            self.close(net, id, 1);
         }
         wakes.add(&mut bound.waker);
     }

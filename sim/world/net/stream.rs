@@ -8,7 +8,7 @@ use std::task::{Context, Poll};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::conn::EndState;
-use super::{Net, State, Wakes};
+use super::{Net, State};
 use crate::world::base::Life;
 
 /// A byte stream; closes when dropped.
@@ -127,8 +127,6 @@ impl Drop for NetStream {
         if self.life.is_over() {
             return; // the kernel closed it when the process died
         }
-        let mut wakes = Wakes::default();
-        self.net.lock().close(&self.net, self.conn, self.side, &mut wakes);
-        wakes.wake();
+        self.net.lock().close(&self.net, self.conn, self.side);
     }
 }

@@ -40,6 +40,36 @@ fn processes_live_and_die() {
     assert_eq!(lines.expect("no panic"), expected);
 }
 
+/// A paused process can be killed; the next one is not paused.
+#[test]
+fn paused_processes_die_too() {
+    let lines = run_in_world(1, exact(), |world| async move {
+        let [node] = add_nodes(&world);
+        let log = Log::new(&world);
+        let seen = log.clone();
+        world.boot(node, move |host| {
+            let seen = seen.clone();
+            async move {
+                let _port =
+                    host.net().listen("0.0.0.0:80".parse().expect("valid")).await.expect("free");
+                let _lock = host.disk().lock("/LOCK".as_ref()).expect("free");
+                seen.add("start");
+                host.clock().sleep(Duration::from_millis(10)).await;
+                seen.add("woke");
+            }
+        });
+        for (at_ms, lever) in
+            [(5, World::pause as fn(&World, _)), (20, World::kill), (30, World::restart)]
+        {
+            world.sleep_until(at_ms * MS).await;
+            lever(&world, node);
+        }
+        world.sleep_until(100 * MS).await;
+        log.lines()
+    });
+    assert_eq!(lines.expect("no panic"), ["0 start", "30 start", "40 woke"]);
+}
+
 /// Sleeps are exact to the nanosecond-scale cost of a poll, also below madsim's own minimum of a millisecond.
 #[test]
 fn sleeps_are_short_and_exact() {
