@@ -72,6 +72,9 @@ pub struct RunArgs {
     /// Run the plan twice and compare the traces
     #[arg(long)]
     pub twice: bool,
+    /// Print the server's log lines to stderr: a level, or a filter such as snowglobe::raft=debug
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
     /// Print the plan and run nothing
     #[arg(long)]
     pub plan: bool,
@@ -127,6 +130,9 @@ pub struct ReplayArgs {
     /// Run the plan twice and compare the traces
     #[arg(long)]
     pub twice: bool,
+    /// Print the server's log lines to stderr: a level, or a filter such as snowglobe::raft=debug
+    #[arg(long, value_name = "FILTER")]
+    pub log: Option<String>,
 }
 
 /// `sim check`.

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use crate::cli::{ReplayArgs, RunArgs};
 use crate::folder::{Folder, read_plan};
 use crate::outcome::EXIT_USAGE;
-use crate::run;
+use crate::run::{self, Manner};
 use crate::scenario::plan::Plan;
 use crate::scenario::{draw, library};
 
@@ -30,7 +30,7 @@ pub fn main_run(args: &RunArgs) -> ExitCode {
         &plan,
         &scenario.source,
         repeat,
-        &How { json: args.json, out: args.out.as_deref(), twice: args.twice },
+        &How { json: args.json, out: args.out.as_deref(), twice: args.twice, log: args.log.clone() },
     )
 }
 
@@ -48,7 +48,7 @@ pub fn main_replay(args: &ReplayArgs) -> ExitCode {
         &plan,
         &source,
         repeat,
-        &How { json: args.json, out: args.out.as_deref(), twice: args.twice },
+        &How { json: args.json, out: args.out.as_deref(), twice: args.twice, log: args.log.clone() },
     )
 }
 
@@ -57,6 +57,7 @@ struct How<'a> {
     json: bool,
     out: Option<&'a Path>,
     twice: bool,
+    log: Option<String>,
 }
 
 #[expect(clippy::print_stdout, reason = "a command's answer")]
@@ -66,7 +67,7 @@ fn once(plan: &Plan, source: &str, repeat: String, how: &How<'_>) -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let trace_lines = if how.out.is_some() { run::TRACE_LINES } else { 0 };
-    let finished = run::execute(plan, trace_lines, how.twice);
+    let finished = run::execute(plan, &Manner { trace_lines, twice: how.twice, log: how.log.clone() });
     let summary = finished.summary(plan, repeat);
     if how.json {
         println!("{}", summary.to_json());

@@ -12,9 +12,27 @@
 //!
 //! Not here: threads for several runs at once (`sweep`), files (`folder`).
 
+#[cfg(madsim)]
+mod agenda;
 pub mod classify;
+#[cfg(madsim)]
+mod client;
+#[cfg(madsim)]
+mod cluster;
 pub mod convert;
+#[cfg(madsim)]
+mod judge;
+#[cfg(madsim)]
+mod logs;
+#[cfg(madsim)]
+mod phases;
+#[cfg(madsim)]
+mod recorder;
+#[cfg(madsim)]
+mod recovery;
 mod thread;
+#[cfg(madsim)]
+mod watch;
 
 use std::collections::BTreeMap;
 
@@ -23,7 +41,7 @@ use crate::outcome::{Summary, Verdict};
 use crate::scenario::plan::Plan;
 
 /// Whether this program can run plans: only a simulated build can.
-pub const AVAILABLE: bool = false;
+pub const AVAILABLE: bool = cfg!(madsim);
 
 /// What a program that cannot run plans says.
 pub const UNAVAILABLE: &str = "sim: built without --cfg madsim; use `cargo sim`";
@@ -89,19 +107,31 @@ impl Finished {
     }
 }
 
-/// Runs `plan`, keeping up to `trace_lines` lines of its trace; with `twice` a second time, to compare.
+/// How a plan is run, apart from the plan; none of it changes what happens.
+#[derive(Clone, Debug, Default)]
+pub struct Manner {
+    /// Keep up to so many lines of the trace.
+    pub trace_lines: usize,
+    /// Run it a second time, to compare.
+    pub twice: bool,
+    /// Print the server's log lines that this filter lets through.
+    pub log: Option<String>,
+}
+
+/// Runs `plan`.
 #[must_use]
-pub fn execute(plan: &Plan, trace_lines: usize, twice: bool) -> Finished {
-    let first = thread::alone(plan, trace_lines);
-    if !twice {
+pub fn execute(plan: &Plan, manner: &Manner) -> Finished {
+    let first = thread::alone(plan, manner);
+    if !manner.twice {
         return first;
     }
-    let second = thread::alone(plan, trace_lines);
+    let second = thread::alone(plan, manner);
     if first.trace_hash == second.trace_hash && first.history == second.history {
         return first;
     }
     // Only now are lines worth their cost: where did the two part?
-    let lines = [thread::alone(plan, TRACE_LINES).trace, thread::alone(plan, TRACE_LINES).trace];
+    let again = Manner { trace_lines: TRACE_LINES, ..Manner::default() };
+    let lines = [thread::alone(plan, &again).trace, thread::alone(plan, &again).trace];
     Finished {
         verdict: Verdict::Differs,
         rule: Some("same-plan-same-run".into()),

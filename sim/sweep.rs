@@ -17,7 +17,8 @@ use crate::cli::SweepArgs;
 use crate::folder::{Folder, write_lines};
 use crate::outcome::{EXIT_UNMET, EXIT_USAGE, Summary, Verdict, exit_code};
 use crate::scenario::{Scenario, draw, library};
-use crate::{junit, run, table};
+use crate::run::{self, Manner};
+use crate::{junit, table};
 
 /// One run of a sweep.
 struct Item<'a> {
@@ -173,14 +174,14 @@ fn progress(length: u64, json: bool) -> ProgressBar {
 fn one(item: &Item<'_>, args: &SweepArgs) -> Summary {
     let plan = draw::plan(item.scenario, item.seed);
     let repeat = format!("cargo sim run {} --seed {}", item.named, item.seed);
-    let finished = run::execute(&plan, 0, args.twice);
+    let finished = run::execute(&plan, &Manner { twice: args.twice, ..Manner::default() });
     let mut summary = finished.summary(&plan, repeat);
     if summary.verdict == Verdict::Kept {
         return summary;
     }
     let Some(out) = &args.out else { return summary };
     // Traces cost too much to keep for runs that are kept; a failure is worth a second run with lines.
-    let finished = run::execute(&plan, run::TRACE_LINES, false);
+    let finished = run::execute(&plan, &Manner { trace_lines: run::TRACE_LINES, ..Manner::default() });
     let dir = out.join(format!("{}-{}", item.scenario.name, item.seed));
     let folder = Folder {
         scenario: &item.scenario.source,

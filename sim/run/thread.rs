@@ -1,16 +1,16 @@
 //! One run in an OS thread of its own, timed.
 
-use super::Finished;
+use super::{Finished, Manner};
 use crate::scenario::plan::Plan;
 
 /// Runs `plan` in a fresh thread and waits for it.
 #[must_use]
-pub fn alone(plan: &Plan, trace_lines: usize) -> Finished {
+pub fn alone(plan: &Plan, manner: &Manner) -> Finished {
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name(format!("{}-{}", plan.scenario, plan.seed))
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || timed(plan, trace_lines))
+            .spawn_scoped(scope, || timed(plan, manner))
             .expect("the machine can make one more thread")
             .join()
             .expect("panics inside a run are caught there")
@@ -24,15 +24,25 @@ const STACK_BYTES: usize = 16 << 20;
     clippy::disallowed_methods,
     reason = "the wall time of this machine, outside of any simulation"
 )]
-fn timed(plan: &Plan, trace_lines: usize) -> Finished {
+fn timed(plan: &Plan, manner: &Manner) -> Finished {
     let (wall, cpu_s) = (std::time::Instant::now(), cpu_seconds());
-    let mut finished = run(plan, trace_lines);
+    let mut finished = run(plan, manner);
     finished.wall_s = wall.elapsed().as_secs_f64();
     finished.cpu_s = cpu_seconds() - cpu_s;
     finished
 }
 
-fn run(_plan: &Plan, _trace_lines: usize) -> Finished {
+#[cfg(madsim)]
+fn run(plan: &Plan, manner: &Manner) -> Finished {
+    let shown = manner.log.as_deref().map(super::logs::show);
+    if let Some(Err(error)) = &shown {
+        eprintln!("sim: {error}");
+    }
+    super::judge::judge(super::phases::run(plan, manner.trace_lines))
+}
+
+#[cfg(not(madsim))]
+fn run(_plan: &Plan, _manner: &Manner) -> Finished {
     unreachable!("{}", super::UNAVAILABLE)
 }
 
