@@ -51,9 +51,13 @@ impl Client {
         }
     }
 
-    /// Does all operations, each not before its time.
-    pub async fn work(&mut self, operations: &[plan::Operation]) {
+    /// Does all operations, each not before its time. What a client that was kept waiting has not begun by
+    /// `until_us` is left out.
+    pub async fn work(&mut self, operations: &[plan::Operation], until_us: u64) {
         for operation in operations {
+            if self.cluster.world.now_ns() >= until_us * 1000 {
+                return;
+            }
             let wait_ns = (operation.at_us * 1000).saturating_sub(self.cluster.world.now_ns());
             if wait_ns > 0 {
                 self.cluster.world.sleep(wait_ns).await;

@@ -7,18 +7,18 @@ use tracing_subscriber::fmt::time::FormatTime;
 
 use crate::world::entropy::current_node;
 
-/// Prints what `filter` (as in `info` or `snowglobe::raft=debug`) lets through, on this thread, until dropped.
-/// Errors: what is wrong with the filter.
-pub fn show(filter: &str) -> Result<tracing::subscriber::DefaultGuard, String> {
+/// Prints what `filter` (as in `info` or `snowglobe::raft=debug`) lets through. Made on another thread than the run's:
+/// it draws hash keys, which a run must begin with. Errors: what is wrong with the filter.
+pub fn printer(filter: &str) -> Result<tracing::Dispatch, String> {
     let filter = tracing_subscriber::EnvFilter::try_new(filter)
         .map_err(|error| format!("`{filter}` is no filter of log lines: {error}"))?;
-    let subscriber = tracing_subscriber::fmt()
+    Ok(tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_ansi(false)
         .with_timer(VirtualTime)
         .with_writer(std::io::stderr)
-        .finish();
-    Ok(tracing::subscriber::set_default(subscriber))
+        .finish()
+        .into())
 }
 
 /// Seconds of virtual time, and whose line it is.

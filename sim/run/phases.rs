@@ -80,8 +80,9 @@ async fn both_phases(plan: &Plan, cluster: &Cluster, recorder: &Recorder) {
         let mut client = Client::new(number, world.host(node), cluster, recorder);
         let operations: Vec<_> =
             plan.operations.iter().filter(|it| it.client == number).cloned().collect();
+        let until_us = plan.safety_us;
         working.push(world.spawn(node, async move {
-            client.work(&operations).await;
+            client.work(&operations, until_us).await;
             client
         }));
     }

@@ -6,11 +6,22 @@ use crate::scenario::plan::Plan;
 /// Runs `plan` in a fresh thread and waits for it.
 #[must_use]
 pub fn alone(plan: &Plan, manner: &Manner) -> Finished {
+    #[cfg(madsim)]
+    let printer = manner
+        .log
+        .as_deref()
+        .map(super::logs::printer)
+        .and_then(|printer| printer.inspect_err(|error| eprintln!("sim: {error}")).ok());
+    #[cfg(not(madsim))]
+    let printer: Option<tracing::Dispatch> = None;
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name(format!("{}-{}", plan.scenario, plan.seed))
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || timed(plan, manner))
+            .spawn_scoped(scope, || {
+                let _shown = printer.as_ref().map(tracing::dispatcher::set_default);
+                timed(plan, manner)
+            })
             .expect("the machine can make one more thread")
             .join()
             .expect("panics inside a run are caught there")
@@ -34,10 +45,6 @@ fn timed(plan: &Plan, manner: &Manner) -> Finished {
 
 #[cfg(madsim)]
 fn run(plan: &Plan, manner: &Manner) -> Finished {
-    let shown = manner.log.as_deref().map(super::logs::show);
-    if let Some(Err(error)) = &shown {
-        eprintln!("sim: {error}");
-    }
     super::judge::judge(super::phases::run(plan, manner.trace_lines))
 }
 

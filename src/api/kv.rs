@@ -4,7 +4,6 @@ use tonic::{Request, Response, Status};
 
 use super::{Api, status};
 use crate::proto::etcdserverpb::kv_server::Kv;
-use crate::proto::etcdserverpb::request_op::Request as Op;
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
     InternalRaftRequest, PutRequest, PutResponse, RangeRequest, RangeResponse, TxnRequest,
@@ -58,7 +57,7 @@ impl Kv for Api {
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
         let request = request.into_inner();
         validate::txn(&request, self.config.max_txn_ops).map_err(status)?;
-        if is_read_only(&request) {
+        if state::is_read_only(&request) {
             let mut response = self.handle.txn_read_only(request).await.map_err(status)?;
             self.complete(&mut response.header);
             return Ok(Response::new(response));
@@ -81,38 +80,5 @@ impl Api {
     /// Through the log.
     async fn propose(&self, request: InternalRaftRequest) -> Result<state::Response, Status> {
         self.handle.propose(request).await.map_err(status)
-    }
-}
-
-/// Whether no branch writes, at any depth: such a txn never enters the log.
-fn is_read_only(txn: &TxnRequest) -> bool {
-    txn.success.iter().chain(&txn.failure).all(|op| match &op.request {
-        Some(Op::RequestRange(_)) | None => true,
-        Some(Op::RequestPut(_) | Op::RequestDeleteRange(_)) => false,
-        Some(Op::RequestTxn(nested)) => is_read_only(nested),
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::proto::etcdserverpb::RequestOp;
-
-    /// A write anywhere, in either branch or nested, makes the txn a write.
-    #[test]
-    fn read_only_txns() {
-        let op = |request| RequestOp { request: Some(request) };
-        let range = || op(Op::RequestRange(RangeRequest::default()));
-        let put = || op(Op::RequestPut(PutRequest::default()));
-        let delete = || op(Op::RequestDeleteRange(DeleteRangeRequest::default()));
-        let txn = |success, failure| TxnRequest { success, failure, ..Default::default() };
-        let nested = |inner| op(Op::RequestTxn(inner));
-        let check = |txn: TxnRequest, expected| assert_eq!(is_read_only(&txn), expected, "{txn:?}");
-        check(txn(vec![], vec![]), true);
-        check(txn(vec![range()], vec![range()]), true);
-        check(txn(vec![put()], vec![]), false);
-        check(txn(vec![range()], vec![delete()]), false);
-        check(txn(vec![nested(txn(vec![range()], vec![]))], vec![]), true);
-        check(txn(vec![], vec![nested(txn(vec![], vec![put()]))]), false);
     }
 }
