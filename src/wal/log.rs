@@ -214,15 +214,18 @@ impl Wal {
 
     /// Removes segments that only hold entries below `index`; the one that holds it stays.
     ///
-    /// Syncs first. Keeps what is needed to open the log at its newest mark at or below `index`;
-    /// without such a mark that is committed, nothing is removed.
+    /// Syncs first. Keeps what is needed to open the log at its newest mark at or below `index`,
+    /// and all marks above; without such a mark that is committed, nothing is removed.
     /// Errors: as [`Wal::sync`]; or a removal failed, then the log itself remains usable.
     pub async fn release_below(&mut self, index: u64) -> Result<()> {
         // A mark that a crash could take back must not cost the segments before it.
         self.sync().await?;
         let index = index.min(self.outline.hard_state().commit);
-        let marked = self.marks.iter().rev().find(|(mark, _)| mark.index <= index);
-        let Some((&mark, &marked_in)) = marked else { return Ok(()) };
+        let Some(mark) = self.marks.keys().rev().find(|mark| mark.index <= index).copied() else {
+            return Ok(());
+        };
+        let marked_in =
+            *self.marks.range(mark..).map(|(_, sequence)| sequence).min().expect("the mark itself");
         // Terms may have been truncated since a segment was made, so look from the newest.
         let holder = self.segments.iter().rev().find(|segment| segment.first_index <= mark.index);
         let keep = holder.map_or(0, |segment| segment.sequence).min(marked_in);

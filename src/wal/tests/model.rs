@@ -107,11 +107,6 @@ impl View {
             self.hard_state.commit = next;
         }
     }
-
-    fn usable_marks(&self) -> BTreeSet<Mark> {
-        let commit = self.hard_state.commit;
-        self.marks.iter().copied().filter(|mark| mark.index <= commit).collect()
-    }
 }
 
 struct World {
@@ -269,7 +264,7 @@ impl World {
         }
         // The leader sends it again, so its mark is written again.
         self.mark(view.clone(), mark)?;
-        view.marks.extend([mark; 2]);
+        view.marks.push(mark);
         view.base = mark;
         view.pending = None;
         view.hard_state.term = view.hard_state.term.max(mark.term);
@@ -295,7 +290,9 @@ impl World {
     fn release(&mut self, back: u64) -> Result<()> {
         self.sync()?;
         let index = self.synced.hard_state.commit.saturating_sub(back);
-        let mark = self.synced.usable_marks().into_iter().rev().find(|mark| mark.index <= index);
+        // Not the model's: a mark of a snapshot that was never taken over may be gone already.
+        let mark = marks(&self.disk)?.into_iter().rev().find(|mark| mark.index <= index);
+        let mark = mark.filter(|mark| mark.index > 0);
         // A removal may have happened although it was reported as failed.
         self.released = self.released.max(mark);
         block_on(self.wal().release_below(index))
@@ -321,13 +318,11 @@ impl World {
         let released = self.released.unwrap_or_default();
         let mut views = std::iter::once(&self.synced).chain(&self.unsynced);
         let view = views.find(|view| {
-            // Marks before the one that was released to may be gone with their segments.
-            let kept = view.marks.iter().rposition(|mark| *mark == released).unwrap_or(0);
             let appended: BTreeSet<Mark> = view.marks.iter().copied().collect();
             view.hard_state == replay.outline.hard_state()
                 && view.last() == replay.outline.last()
                 && all_marks.is_subset(&appended)
-                && view.marks[kept..].iter().all(|mark| all_marks.contains(mark))
+                && appended.range(released..).all(|mark| all_marks.contains(mark))
                 && above(&replay.entries, released.index) == above(&view.entries, released.index)
         });
         let view = view.unwrap_or_else(|| panic!("recovered what was never there")).clone();
