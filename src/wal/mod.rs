@@ -30,8 +30,8 @@
 //! Recovery reads up to the first record that is not there or not right. In any segment but the
 //! last that is damage, unless the next segment's head proves that nothing follows. In the last
 //! one, `tail.rs` tells a write cut by a crash, which nobody was told about, from damage to
-//! something that may have been acknowledged. The first is cut off: behind the last complete append the
-//! file is zeroed and synced before it is written to again, so that old records never come back.
+//! something that may have been acknowledged. The first is cut off: behind the last complete
+//! append the file is zeroed and synced before it is written to again, so that old records never come back.
 //! The second is refused with [`Error::Corrupt`](crate::error::Error::Corrupt).
 //!
 //! # Snapshots

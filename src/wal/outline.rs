@@ -6,7 +6,7 @@
 //! * Indexes have no gap; terms never decrease along the log.
 //! * An entry at or below the commit index is never written again.
 //! * Term and commit never decrease, and within a term a vote once given stays.
-//! * After each append, commit is at most the last index and the last entry's term at most the term.
+//! * After each append, commit is at most the last index, and the last term at most the term.
 
 use super::{Entry, HardState, Mark};
 
@@ -58,7 +58,7 @@ impl Outline {
         self.hard_state
     }
 
-    /// Takes one append; returns the mark of the snapshot that thereby replaces all earlier entries.
+    /// Takes one append; returns the mark of the snapshot that now replaces earlier entries.
     ///
     /// Errors: the sentence that says which rule is broken. The outline is then of no further use.
     pub(super) fn append(

@@ -121,13 +121,22 @@ fn each_flipped_bit() {
 /// A sector lost from a synced write is refused as soon as anything was written after it.
 #[test]
 fn each_lost_sector() {
-    let (disk, path, from, _) = half_synced(&[3; 900]);
-    for sector in 0..=(from - 1) / 512 {
-        let lost = disk.copy();
-        let part = sector * 512..((sector + 1) * 512).min(from);
-        lost.damage(&path, |bytes| bytes[part].fill(0));
-        let error = recover(&lost, SEGMENT_BYTES).unwrap_err();
-        assert_eq!(corrupt_file(&error), Some(&*path), "sector {sector}");
+    for data in payloads() {
+        let disk = TestDisk::default();
+        let mut wal = create(&disk, SEGMENT_BYTES).unwrap();
+        let entries: Vec<Entry> = (1..4).map(|index| entry(index, 1, &data)).collect();
+        wal.append(&entries, hard_state(1, 1, 0)).unwrap();
+        block_on(wal.sync()).unwrap();
+        let path = files(&disk).remove(0);
+        let synced = data_end(&disk, &path);
+        wal.append(&[], hard_state(1, 1, 1)).unwrap();
+        for sector in 0..=(synced - 1) / 512 {
+            let lost = disk.copy();
+            let part = sector * 512..((sector + 1) * 512).min(synced);
+            lost.damage(&path, |bytes| bytes[part].fill(0));
+            let error = recover(&lost, SEGMENT_BYTES).unwrap_err();
+            assert_eq!(corrupt_file(&error), Some(&*path), "sector {sector}");
+        }
     }
 }
 

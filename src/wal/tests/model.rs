@@ -371,7 +371,11 @@ fn above(entries: &[Entry], index: u64) -> &[Entry] {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..Default::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: 1000,
+        failure_persistence: None,
+        ..Default::default()
+    })]
 
     /// What was synced is recovered, what was not is recovered up to some append or not at all.
     #[test]

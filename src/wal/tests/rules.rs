@@ -173,6 +173,20 @@ fn release() {
     assert_eq!(recovered.entries, entries(56..=61, 1));
 }
 
+/// Releasing makes durable what it relies on: a power cut right after it costs nothing.
+#[test]
+fn release_syncs_first() {
+    let disk = TestDisk::default();
+    let mut wal = long_log(&disk);
+    wal.append_mark(mark(50, 1)).unwrap();
+    let all = files(&disk);
+    block_on(wal.release_below(50)).unwrap();
+    drop(wal);
+    disk.power_cut(|| false);
+    assert!(files(&disk).len() < all.len());
+    assert_eq!(open(&disk, mark(50, 1), 600).unwrap().1.entries, entries(51..=60, 1));
+}
+
 /// A crash at any step of releasing leaves a log that opens.
 #[test]
 fn crash_while_releasing() {
