@@ -2,7 +2,7 @@
 //!
 //! Invariants:
 //! * A frame starts at a multiple of eight: its first eight bytes never straddle two sectors.
-//! * Every byte of a frame is covered by the rolling checksum; the first six also by their own check.
+//! * Every byte of a frame is covered by the rolling checksum, the first six also by a check.
 //! * A frame's last byte is never zero, and no sector that it touches is zero within the frame:
 //!   a zero there means "never reached the disk" (`tail.rs` draws conclusions from it).
 
