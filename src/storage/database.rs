@@ -1,6 +1,7 @@
 //! The one place that calls RocksDB: how it is opened, and what follows each call.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 
 use bytes::Bytes;
 use rocksdb::{
@@ -25,11 +26,18 @@ const MANIFEST_STEP_BYTES: usize = 64 << 10;
 /// held up.
 const WRITE_BUFFERS_MAX: i32 = 3;
 
+/// RocksDB's own limits on memtables and log are this many times ours: it must never act on them
+/// (see the invariants of the module). A memtable holds up to a few times the bytes of its batches.
+const OWN_LIMITS_FACTOR: usize = 16;
+
 /// RocksDB, closed in the order that a host without threads needs.
 pub(super) struct Database {
     db: DB,
     path: PathBuf,
     write_options: WriteOptions,
+    write_buffer_bytes: usize,
+    /// Bytes of batches since the last flush.
+    unflushed_bytes: AtomicUsize,
     // After `db`: fields are dropped in this order, and the environment must outlive the database.
     backend: Backend,
 }
@@ -41,11 +49,19 @@ impl Database {
         let families = std::iter::once(rocksdb::DEFAULT_COLUMN_FAMILY_NAME)
             .chain(Family::ALL.map(Family::name))
             .map(|name| ColumnFamilyDescriptor::new(name, family_options(options, &cache)));
-        let database_options = database_options(&backend).map_err(wrap)?;
+        let database_options = database_options(&backend, options).map_err(wrap)?;
         let db = DB::open_cf_descriptors(&database_options, path, families);
         (backend.run_background_jobs)();
         let db = db.map_err(wrap)?;
-        Ok(Self { db, path: path.to_path_buf(), write_options: WriteOptions::default(), backend })
+        Ok(Self {
+            db,
+            path: path.to_path_buf(),
+            write_options: WriteOptions::default(),
+            write_buffer_bytes: options.write_buffer_bytes,
+            // Opening writes out what it recovers.
+            unflushed_bytes: AtomicUsize::new(0),
+            backend,
+        })
     }
 
     pub(super) fn path(&self) -> &Path {
@@ -57,7 +73,10 @@ impl Database {
     }
 
     pub(super) fn write(&self, batch: WriteBatch) -> Result<()> {
-        self.after("write to the database", self.db.write_opt(batch, &self.write_options))
+        let bytes = batch.size_in_bytes();
+        self.after("write to the database", self.db.write_opt(batch, &self.write_options))?;
+        let unflushed = self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
+        if unflushed >= self.write_buffer_bytes { self.flush() } else { Ok(()) }
     }
 
     pub(super) fn get(&self, family: Family, key: &[u8]) -> Result<Option<Bytes>> {
@@ -73,6 +92,10 @@ impl Database {
     }
 
     pub(super) fn flush(&self) -> Result<()> {
+        // The flush begins a new log file; nothing of the old one may be lost once there is a newer
+        // one.
+        self.sync()?;
+        self.unflushed_bytes.store(0, Ordering::Relaxed);
         let mut options = FlushOptions::new();
         // The job that would be waited for may only run on this thread, after this call.
         options.set_wait(false);
@@ -124,9 +147,15 @@ impl Drop for Database {
 }
 
 /// Options of the whole database.
-fn database_options(backend: &Backend) -> std::result::Result<Options, rocksdb::Error> {
-    // No setter for this one: after an I/O error RocksDB would start a thread that tries to resume.
-    let mut options = Options::default().get_options_from_string("max_bgerror_resume_count=0")?;
+fn database_options(
+    backend: &Backend,
+    sizes: StorageOptions,
+) -> std::result::Result<Options, rocksdb::Error> {
+    // No setters for these: after an I/O error RocksDB would start a thread that tries to resume;
+    // and it would reserve disk space by its own limits, which are far above what its files grow
+    // to.
+    let names = "max_bgerror_resume_count=0;allow_fallocate=false";
+    let mut options = Options::default().get_options_from_string(names)?;
     if let Some(env) = &backend.env {
         options.set_env(env);
     }
@@ -135,6 +164,7 @@ fn database_options(backend: &Backend) -> std::result::Result<Options, rocksdb::
     // Durability: see the invariants at the top of the module.
     options.set_wal_recovery_mode(DBRecoveryMode::PointInTime);
     options.set_atomic_flush(true);
+    options.set_max_total_wal_size((sizes.write_buffer_bytes * OWN_LIMITS_FACTOR) as u64);
     options.set_paranoid_checks(true);
     // One writer, no threads of its own beyond the background jobs.
     options.set_allow_concurrent_memtable_write(false);
@@ -157,7 +187,8 @@ fn family_options(options: StorageOptions, cache: &Cache) -> Options {
     let mut table = BlockBasedOptions::default();
     table.set_block_cache(cache);
     let mut family = Options::default();
-    family.set_write_buffer_size(options.write_buffer_bytes);
+    family.set_write_buffer_size(options.write_buffer_bytes * OWN_LIMITS_FACTOR);
+    family.set_arena_block_size((options.write_buffer_bytes / 8).clamp(4 << 10, 1 << 20));
     family.set_max_write_buffer_number(WRITE_BUFFERS_MAX);
     family.set_compression_type(DBCompressionType::None);
     family.set_block_based_table_factory(&table);

@@ -7,12 +7,15 @@
 //!
 //! Invariants:
 //! * A [`Batch`] reaches the database whole or not at all, over both column families.
-//! * What is on disk is always a prefix of the batches in the order they were written. Every batch
-//!   goes through RocksDB's one write-ahead log, which all column families share, and recovery
-//!   stops at the first record that is torn or missing (point in time). A flush cannot put one
-//!   column family ahead of the other: `atomic_flush` commits the tables of both in one manifest
-//!   record. A flush cannot put a table ahead of the log either: it holds batches up to one moment,
-//!   older log files are needed by nobody after it, and the log that follows begins at that moment.
+//! * What a restart finds is a prefix of the batches in the order they were written, the same in
+//!   both column families. All batches go through RocksDB's own log, and recovery stops at the
+//!   first record that is torn or missing (point in time). Two things could still break the prefix,
+//!   and are kept from it. A table of one family could reach the disk ahead of the other family's:
+//!   `atomic_flush` commits the tables of all in one manifest record. And the log is a chain of
+//!   files: a power cut may take the unsynced end of one and leave the beginning of the next, and
+//!   RocksDB would not notice the hole between them. So RocksDB never begins a new log file on its
+//!   own account: `database` counts what was written, and syncs the log before it asks for the
+//!   flush that begins the next file.
 //! * [`Storage::sync`] makes all batches so far durable. Without it a power cut may take a tail of
 //!   them; the log of [`crate::raft`] still has the entries they came from.
 //! * After every call into RocksDB the host's background jobs are run, because a host without
@@ -65,8 +68,8 @@ impl Family {
 /// Sizes of the database's memory.
 #[derive(Clone, Copy, Debug)]
 pub struct StorageOptions {
-    /// Bytes in one memtable before it is written out: what RocksDB's own log holds and a restart
-    /// replays.
+    /// Bytes of batches after which the memtables are written out: what RocksDB's own log holds and
+    /// a restart replays.
     pub write_buffer_bytes: usize,
     /// Bytes of table blocks kept in memory.
     pub block_cache_bytes: usize,
@@ -148,7 +151,8 @@ impl Storage {
         self.database.sync()
     }
 
-    /// Starts to write memtables out to tables; the host's background jobs do the work.
+    /// Syncs, and starts to write memtables out to tables; the host's background jobs do the work.
+    /// Happens by itself, see [`StorageOptions::write_buffer_bytes`].
     ///
     /// # Errors
     /// The system's.

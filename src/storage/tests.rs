@@ -1,6 +1,7 @@
 //! What the storage promises, on a real RocksDB.
 
-use super::{Family, Storage};
+use super::{Family, Storage, StorageOptions};
+use crate::host::Backend;
 use crate::state::testing::{Folder, storage};
 
 fn keys(storage: &Storage, family: Family) -> Vec<Vec<u8>> {
@@ -71,6 +72,42 @@ fn torn_log_leaves_a_prefix() {
         lengths.insert(keys.len());
     }
     assert!(lengths.len() > 5, "the cuts took different batches: {lengths:?}");
+}
+
+/// Memtables are written out as batches add up, and never before the log that they came from is
+/// synced: a power cut that takes whatever was not synced never leaves a hole between two files of
+/// the log.
+#[test]
+fn a_new_log_file_begins_after_a_sync() {
+    let folder = Folder::new();
+    let jobs = std::sync::Arc::new(std::sync::atomic::AtomicUsize::new(0));
+    let counted = std::sync::Arc::clone(&jobs);
+    let run_background_jobs = std::sync::Arc::new(move || {
+        counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    });
+    let backend = Backend { env: None, run_background_jobs };
+    let options = StorageOptions { write_buffer_bytes: 64 << 10, block_cache_bytes: 1 << 20 };
+    let store = Storage::open(backend, folder.path(), options).unwrap();
+    let mut calls = Vec::new();
+    let mut logs = vec![newest_log(&folder)];
+    for number in 0..200_u8 {
+        let mut batch = store.batch();
+        batch.put(Family::Key, &[number], &[number; 1000]);
+        let before = jobs.load(std::sync::atomic::Ordering::Relaxed);
+        store.write(batch).unwrap();
+        calls.push(jobs.load(std::sync::atomic::Ordering::Relaxed) - before);
+        let log = newest_log(&folder);
+        if logs.last() != Some(&log) {
+            logs.push(log);
+            // The write, the sync, the flush.
+            assert_eq!(calls.last(), Some(&3), "write {number}");
+        } else {
+            assert_eq!(calls.last(), Some(&1), "write {number}");
+        }
+    }
+    assert_eq!(logs.len(), 1 + 200 * 1000 / (64 << 10), "files of the log: {logs:?}");
+    assert_eq!(keys(&store, Family::Key).len(), 200);
+    assert!(store.size().unwrap().total > 0);
 }
 
 fn newest_log(folder: &Folder) -> std::ffi::OsString {
