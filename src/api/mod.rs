@@ -17,6 +17,7 @@ use std::sync::Arc;
 
 use tonic::service::Routes;
 use tonic::{Code, Status};
+use tower::util::MapResponseLayer;
 
 use crate::config::Config;
 use crate::error::{self, Refusal};
@@ -32,14 +33,33 @@ pub fn routes(handle: &raft::Handle, config: &Arc<Config>) -> Routes {
     let api = Api { handle: handle.clone(), config: Arc::clone(config) };
     let frame_bytes_max = config.max_frame_bytes();
     // Answers are bounded by what is stored; etcd does not limit them either.
-    Routes::new(
-        KvServer::new(api.clone())
-            .max_decoding_message_size(frame_bytes_max)
-            .max_encoding_message_size(usize::MAX),
-    )
-    .add_service(ClusterServer::new(api.clone()))
-    .add_service(MaintenanceServer::new(api))
-    .prepare()
+    let kv = KvServer::new(api.clone())
+        .max_decoding_message_size(frame_bytes_max)
+        .max_encoding_message_size(usize::MAX);
+    let services = Routes::new(kv)
+        .add_service(ClusterServer::new(api.clone()))
+        .add_service(MaintenanceServer::new(api));
+    let translated = services.into_axum_router().layer(MapResponseLayer::new(too_large));
+    Routes::from(translated).prepare()
+}
+
+/// tonic refuses a frame above the limit with `OutOfRange`, which in etcd speaks of revisions: it is given
+/// the code and the words of etcd's own gRPC library.
+fn too_large<B>(mut response: http::Response<B>) -> http::Response<B> {
+    let Some(status) = Status::from_header_map(response.headers()) else { return response };
+    let is_frame = status.message().starts_with("Error, decoded message length too large");
+    if status.code() == Code::OutOfRange && is_frame {
+        let numbers: Vec<&str> = status
+            .message()
+            .split(|c: char| !c.is_ascii_digit())
+            .filter(|digits| !digits.is_empty())
+            .collect();
+        let text = format!("grpc: received message larger than max ({})", numbers.join(" vs. "));
+        let status = Status::resource_exhausted(text);
+        // A text of ASCII letters and digits always fits a header.
+        let _ = status.add_header(response.headers_mut());
+    }
+    response
 }
 
 /// What every service needs: the way to the loop, and the limits.

@@ -134,3 +134,67 @@ async fn serve(
         _ = phase.wait_for(|now| *now == Phase::Closed) => Ok(()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use tonic::Code;
+    use tonic::transport::Channel;
+
+    use super::*;
+    use crate::host::os::OsHost;
+    use crate::host::{Host, channel};
+    use crate::proto::etcdserverpb::RangeRequest;
+    use crate::proto::etcdserverpb::kv_client::KvClient;
+
+    /// A server without services on a free port, with places for so many connections.
+    async fn serve(places: usize) -> (Connections, String) {
+        let host = OsHost::new();
+        let mut config = Config::default();
+        config.limits.connections_max = places;
+        let connections = Connections::new(host.clock(), &config);
+        let listener = host.net().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
+        let authority = listener.local_address().unwrap().to_string();
+        connections.accept(listener, Routes::default());
+        (connections, authority)
+    }
+
+    fn client(authority: &str) -> KvClient<Channel> {
+        KvClient::new(channel::connect(OsHost::new().net(), authority).unwrap())
+    }
+
+    async fn code(client: &mut KvClient<Channel>) -> Code {
+        client.range(RangeRequest::default()).await.unwrap_err().code()
+    }
+
+    /// With one place, one client after the other is served: each gives its place back.
+    #[tokio::test]
+    async fn places_are_given_back() {
+        let (_connections, authority) = serve(1).await;
+        for _ in 0..3 {
+            assert_eq!(code(&mut client(&authority)).await, Code::Unimplemented);
+        }
+    }
+
+    /// Draining ends a connection that has nothing under way, and takes no new one.
+    #[tokio::test]
+    async fn draining() {
+        let (connections, authority) = serve(8).await;
+        let mut client = client(&authority);
+        assert_eq!(code(&mut client).await, Code::Unimplemented);
+        connections.enter(Phase::Draining);
+        connections.ended().await;
+        assert_ne!(code(&mut client).await, Code::Unimplemented, "nobody is left to say so");
+    }
+
+    /// Closing cuts a connection that never says a word, and there is no way back from it.
+    #[tokio::test]
+    async fn closing() {
+        let (connections, authority) = serve(8).await;
+        let _silent = OsHost::new().net().connect(&authority).await.unwrap();
+        // Connections are accepted in order: this one is served, so the silent one was accepted.
+        assert_eq!(code(&mut client(&authority)).await, Code::Unimplemented);
+        connections.enter(Phase::Closed);
+        connections.enter(Phase::Serving);
+        connections.ended().await;
+    }
+}

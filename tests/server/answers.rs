@@ -91,6 +91,12 @@ async fn writes_and_reads() {
     assert_eq!((second.succeeded, second.header.unwrap().revision), (false, 4));
     assert_eq!(read("b", 0).await.unwrap(), "b=1 4/4/1 @4");
 
+    let inner =
+        TxnRequest { success: vec![op(Op::RequestRange(get("a", 0)))], ..Default::default() };
+    let outer = TxnRequest { success: vec![op(Op::RequestTxn(inner))], ..Default::default() };
+    let nested = kv.txn(outer).await.unwrap().into_inner();
+    assert_eq!((nested.succeeded, nested.header.unwrap().revision), (true, 4));
+
     let gone = kv.delete_range(delete("a")).await.unwrap().into_inner();
     assert_eq!((gone.deleted, gone.prev_kvs.len(), gone.header.unwrap().revision), (1, 1, 5));
     let gone = kv.delete_range(delete("a")).await.unwrap().into_inner();
@@ -215,6 +221,12 @@ async fn refused_requests() {
         let request = CompactionRequest { revision, physical: false };
         check(client().compact(request).await.map(drop), Code::OutOfRange, text);
     }
+    let frame = "x".repeat(3 << 20);
+    check(
+        client().put(put("a", &frame)).await.map(drop),
+        Code::ResourceExhausted,
+        "grpc: received message larger than max (3145736 vs. 2097152)",
+    );
     let large = "x".repeat(1_572_864);
     check(
         client().put(put("a", &large)).await.map(drop),
