@@ -1,7 +1,7 @@
 //! The `snowglobe` program: starts one member, stops it on a signal, and says how it ended.
 //!
-//! Exit codes: 0 stopped as asked · 2 the command line, the data folder or an address cannot be used ·
-//! 5 the member failed.
+//! Exit codes: 0 stopped as asked · 2 the command line, the data folder or an address cannot be
+//! used · 5 the member failed.
 
 use std::io::Write;
 use std::process::ExitCode;

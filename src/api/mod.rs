@@ -43,8 +43,8 @@ pub fn routes(handle: &raft::Handle, config: &Arc<Config>) -> Routes {
     Routes::from(translated).prepare()
 }
 
-/// tonic refuses a frame above the limit with `OutOfRange`, which in etcd speaks of revisions: it is given
-/// the code and the words of etcd's own gRPC library.
+/// tonic refuses a frame above the limit with `OutOfRange`, which in etcd speaks of revisions: it
+/// is given the code and the words of etcd's own gRPC library.
 fn too_large<B>(mut response: http::Response<B>) -> http::Response<B> {
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
     let is_frame = status.message().starts_with("Error, decoded message length too large");

@@ -105,7 +105,8 @@ pub struct ServeArgs {
     /// Snapshot files kept
     #[arg(long, default_value_t = 5, value_name = "COUNT")]
     max_snapshots: usize,
-    /// What is logged: error, warn, info, debug, trace, or a filter such as info,snowglobe::raft=debug
+    /// What is logged: error, warn, info, debug, trace, or a filter such as
+    /// info,snowglobe::raft=debug
     #[arg(long, default_value = "info", value_name = "FILTER")]
     log_level: String,
     /// A TOML file whose keys are these flags' names; flags given on the command line win
@@ -113,7 +114,8 @@ pub struct ServeArgs {
     config_file: Option<PathBuf>,
 }
 
-/// Reads a command line; the first argument is the program's name. `read` gets the text of `--config-file`.
+/// Reads a command line; the first argument is the program's name. `read` gets the text of
+/// `--config-file`.
 ///
 /// # Errors
 /// [`Error::Config`] with one line that says what is wrong and how to mend it.

@@ -10,8 +10,8 @@ use crate::error::{Error, Result};
 /// The arguments that a file stands for.
 ///
 /// # Errors
-/// [`Error::Config`] with file, line and a suggestion, for what is not TOML, an unknown key or a value that
-/// no flag can take.
+/// [`Error::Config`] with file, line and a suggestion, for what is not TOML, an unknown key or a
+/// value that no flag can take.
 pub(super) fn arguments(path: &Path, text: &str, flags: &[String]) -> Result<Vec<OsString>> {
     let refuse = |offset: usize, what: String| {
         let line = text[..offset.min(text.len())].matches('\n').count() + 1;

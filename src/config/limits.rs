@@ -9,38 +9,42 @@ pub struct Limits {
     pub request_overhead_bytes: usize,
     /// Committed but not yet applied entries above which proposals are refused, as etcd's 5000.
     pub commit_apply_gap_max: u64,
-    /// Requests waiting for the loop. Together with the largest request this bounds memory; a full queue
-    /// answers "too many requests".
+    /// Requests waiting for the loop. Together with the largest request this bounds memory; a full
+    /// queue answers "too many requests".
     pub loop_queue_requests: usize,
     /// Proposals without an answer yet. More would only wait longer.
     pub proposals_in_flight_max: usize,
     /// Linearizable reads that may wait for one ReadIndex round.
     pub reads_waiting_max: usize,
-    /// Time after which an unanswered ReadIndex is asked again, as etcd's 500 ms: raft drops them silently.
+    /// Time after which an unanswered ReadIndex is asked again, as etcd's 500 ms: raft drops them
+    /// silently.
     pub read_index_retry_ms: u64,
-    /// Largest raft append message (a single larger entry still travels alone), as etcd's 1 MiB: below a
-    /// heartbeat interval on a gigabit link, so that no heartbeat is stuck behind it for long.
+    /// Largest raft append message (a single larger entry still travels alone), as etcd's 1 MiB:
+    /// below a heartbeat interval on a gigabit link, so that no heartbeat is stuck behind it for
+    /// long.
     pub raft_message_bytes_max: u64,
-    /// Unacknowledged append messages to one follower, as etcd's 512: small requests come one to a message,
-    /// and at 10,000 a second the window covers a round trip of 50 ms.
+    /// Unacknowledged append messages to one follower, as etcd's 512: small requests come one to a
+    /// message, and at 10,000 a second the window covers a round trip of 50 ms.
     pub raft_inflight_messages_max: usize,
-    /// Bytes of entries proposed and not yet committed; more are refused as too many requests, so that a
-    /// leader without its quorum does not fill its memory until it steps down.
+    /// Bytes of entries proposed and not yet committed; more are refused as too many requests, so
+    /// that a leader without its quorum does not fill its memory until it steps down.
     pub raft_uncommitted_bytes_max: u64,
-    /// Bytes of committed entries applied in one turn of the loop: larger backlogs (after a restart) are
-    /// applied in slices, between which heartbeats are answered.
+    /// Bytes of committed entries applied in one turn of the loop: larger backlogs (after a
+    /// restart) are applied in slices, between which heartbeats are answered.
     pub raft_apply_bytes_max: u64,
-    /// Peer messages taken into one turn of the loop, so that requests get their turn under a flood.
+    /// Peer messages taken into one turn of the loop, so that requests get their turn under a
+    /// flood.
     pub loop_turn_events: usize,
     /// Client requests taken into one turn of the loop, so that peer messages and ticks get theirs.
     pub loop_turn_requests: usize,
-    /// Bytes of proposals taken into one turn of the loop: one write and one sync of the log each turn.
+    /// Bytes of proposals taken into one turn of the loop: one write and one sync of the log each
+    /// turn.
     pub loop_turn_bytes_max: usize,
-    /// Ticks that may wait for a busy loop. Not more: a loop that was stuck reads the messages that piled up
-    /// before it concludes from missed ticks that the leader is gone.
+    /// Ticks that may wait for a busy loop. Not more: a loop that was stuck reads the messages that
+    /// piled up before it concludes from missed ticks that the leader is gone.
     pub loop_queue_ticks: usize,
-    /// Messages from peers waiting for the loop. When full, their streams are not read on: the sender notices
-    /// and drops.
+    /// Messages from peers waiting for the loop. When full, their streams are not read on: the
+    /// sender notices and drops.
     pub loop_queue_events: usize,
     /// Messages queued for one peer; a full queue drops, raft repeats.
     pub peer_queue_messages: usize,
@@ -48,27 +52,29 @@ pub struct Limits {
     pub peer_frame_bytes_max: usize,
     /// Shortest wait before a lost peer is connected again.
     pub peer_reconnect_min_ms: u64,
-    /// Longest wait before a lost peer is connected again: below an election timeout, so that a healed
-    /// link is used before another election is needed.
+    /// Longest wait before a lost peer is connected again: below an election timeout, so that a
+    /// healed link is used before another election is needed.
     pub peer_reconnect_max_ms: u64,
     /// Time for a connection to a peer to come up before it is given up.
     pub peer_connect_timeout_ms: u64,
-    /// Time without a word from a peer that is being spoken to, after which both streams with it are opened
-    /// anew: a half-open connection looks like this. Three election timeouts, so that a slow peer is spared.
+    /// Time without a word from a peer that is being spoken to, after which both streams with it
+    /// are opened anew: a half-open connection looks like this. Three election timeouts, so that a
+    /// slow peer is spared.
     pub peer_silence_ms: u64,
     /// Bytes of state in one chunk of a snapshot.
     pub snapshot_chunk_bytes: usize,
-    /// Time without progress after which sending or receiving a snapshot is given up and raft is told.
+    /// Time without progress after which sending or receiving a snapshot is given up and raft is
+    /// told.
     pub snapshot_stall_ms: u64,
     /// Snapshots being sent at once by one member.
     pub snapshot_sends_max: usize,
     /// Size at which a segment of the log is cut, as etcd's 64 MB.
     pub wal_segment_bytes: u64,
-    /// Memory of one RocksDB write buffer: what a power cut may take from the backend, and what replay at
-    /// start must do again.
+    /// Memory of one RocksDB write buffer: what a power cut may take from the backend, and what
+    /// replay at start must do again.
     pub backend_write_buffer_bytes: usize,
-    /// Connections served at once on one listening socket: one file descriptor each, well under the usual
-    /// limit of descriptors.
+    /// Connections served at once on one listening socket: one file descriptor each, well under the
+    /// usual limit of descriptors.
     pub connections_max: usize,
     /// Time for open connections to finish their requests when the member stops.
     pub stop_drain_ms: u64,

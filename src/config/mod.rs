@@ -1,11 +1,12 @@
 //! Flags and limits of one member, as plain data.
 //!
-//! [`Config`] is what the rest of the server reads; [`Config::from_args`] fills it from a command line and,
-//! where `--config-file` is given, from a file. A test world may also fill the fields itself and call
-//! [`Config::validate`].
+//! [`Config`] is what the rest of the server reads; [`Config::from_args`] fills it from a command
+//! line and, where `--config-file` is given, from a file. A test world may also fill the fields
+//! itself and call [`Config::validate`].
 //!
 //! Invariants:
-//! * A `Config` that passed [`Config::validate`] can be served: later failures are the machine's, not the flags'.
+//! * A `Config` that passed [`Config::validate`] can be served: later failures are the machine's,
+//!   not the flags'.
 //! * Every mistake is answered by one line that says what is wrong and how to mend it.
 //! * Member and cluster ids follow etcd's arithmetic, so that they are the same on every member.
 
@@ -60,7 +61,8 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// Most requests under way on one connection.
     pub max_concurrent_streams: u32,
-    /// Whether a candidate asks first whether it could win (keeps a returning member from disturbing).
+    /// Whether a candidate asks first whether it could win (keeps a returning member from
+    /// disturbing).
     pub pre_vote: bool,
     /// Most revisions that one step of a physical compaction removes.
     pub compaction_batch_limit: usize,
@@ -118,7 +120,8 @@ impl Default for Config {
 const ELECTION_TIMEOUT_MAX_MS: u64 = 50_000;
 
 impl Config {
-    /// The configuration that a command line (`serve` and its flags) asks for, validated. No file is read.
+    /// The configuration that a command line (`serve` and its flags) asks for, validated. No file
+    /// is read.
     ///
     /// # Errors
     /// [`Error::Config`] for a flag, a file or a combination that cannot be used.
@@ -312,7 +315,8 @@ fn sorted(urls: &[Url]) -> Vec<String> {
     texts
 }
 
-/// The id of a member of the first cluster: etcd's hash of its sorted peer URLs and the cluster's token.
+/// The id of a member of the first cluster: etcd's hash of its sorted peer URLs and the cluster's
+/// token.
 #[must_use]
 pub fn member_id(peer_urls: &[Url], token: &str) -> u64 {
     let mut text = sorted(peer_urls).concat();

@@ -32,7 +32,8 @@ pub(super) struct Connections {
     shared: Shared,
 }
 
-/// What each task of the set holds. The phase's receivers are counted: none left means all have ended.
+/// What each task of the set holds. The phase's receivers are counted: none left means all have
+/// ended.
 #[derive(Clone)]
 struct Shared {
     clock: Arc<dyn Clock>,

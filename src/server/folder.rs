@@ -1,7 +1,8 @@
 //! The data folder: made so that it survives a power cut, recognised as ours, locked.
 //!
-//! A folder of ours holds `identity`, a line that names the format, the member and the cluster. It is written
-//! before anything else, so that a folder that has files but no such line is somebody else's.
+//! A folder of ours holds `identity`, a line that names the format, the member and the cluster. It
+//! is written before anything else, so that a folder that has files but no such line is somebody
+//! else's.
 
 use std::path::{Path, PathBuf};
 
@@ -140,7 +141,8 @@ mod tests {
         }
     }
 
-    /// A new folder is made and taken; a second process is refused; after the first has gone it is ours again.
+    /// A new folder is made and taken; a second process is refused; after the first has gone it is
+    /// ours again.
     #[tokio::test]
     async fn taken_once() {
         let folder = Folder::new("once");

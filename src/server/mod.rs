@@ -1,12 +1,14 @@
 //! Puts one member together from its parts and runs it until it is told to stop.
 //!
-//! Start: data folder (made, recognised, locked) → sockets bound → recovery and the loop ([`raft::start`]) →
-//! connections accepted → name and client URLs published through the log. Stop goes the other way round:
-//! nobody new is accepted, open connections finish what they began, leadership is handed over, the rest is cut.
+//! Start: data folder (made, recognised, locked) → sockets bound → recovery and the loop
+//! ([`raft::start`]) → connections accepted → name and client URLs published through the log. Stop
+//! goes the other way round: nobody new is accepted, open connections finish what they began,
+//! leadership is handed over, the rest is cut.
 //!
 //! Invariants:
 //! * Nothing is accepted before recovery is complete.
-//! * Runs on whatever runtime and [`Host`] it is given; holds no clock, thread or socket of its own.
+//! * Runs on whatever runtime and [`Host`] it is given; holds no clock, thread or socket of its
+//!   own.
 //!
 //! Not here: signals and exit codes (`main.rs`).
 
@@ -87,7 +89,8 @@ impl Server {
         &self.handle
     }
 
-    /// Completes with the error that killed the member; stays pending while it lives, and after a clean stop.
+    /// Completes with the error that killed the member; stays pending while it lives, and after a
+    /// clean stop.
     pub async fn failed(&self) -> Error {
         let mut failed = self.failed.clone();
         if let Ok(error) = failed.wait_for(Option::is_some).await {
@@ -96,8 +99,8 @@ impl Server {
         std::future::pending().await
     }
 
-    /// Stops the member. `graceful`: requests under way are answered and leadership is handed over, both
-    /// within bounds; otherwise everything is cut at once.
+    /// Stops the member. `graceful`: requests under way are answered and leadership is handed over,
+    /// both within bounds; otherwise everything is cut at once.
     pub async fn stop(self, graceful: bool) {
         if graceful {
             self.clients.enter(Phase::Draining);

@@ -140,7 +140,8 @@ fn check(result: Result<(), Status>, code: Code, text: &str) {
     assert_eq!((status.code(), status.message()), (code, text));
 }
 
-/// Each impossible read or write of a key is refused with etcd's code and text, and changes nothing.
+/// Each impossible read or write of a key is refused with etcd's code and text, and changes
+/// nothing.
 #[tokio::test]
 async fn refused_keys() {
     let folder = Folder::new("refused-keys");
@@ -194,7 +195,8 @@ async fn refused_keys() {
     assert_eq!(words(&end), KEPT);
 }
 
-/// Each impossible txn, compaction or size is refused with etcd's code and text, and changes nothing.
+/// Each impossible txn, compaction or size is refused with etcd's code and text, and changes
+/// nothing.
 #[tokio::test]
 async fn refused_requests() {
     let folder = Folder::new("refused-requests");

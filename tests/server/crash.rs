@@ -11,7 +11,8 @@ use tonic::transport::Channel;
 use crate::member::{Folder, Member, pause, until};
 
 const WRITERS: usize = 4;
-/// Writes each writer must get through after each fault: the cluster lives on without the killed member.
+/// Writes each writer must get through after each fault: the cluster lives on without the killed
+/// member.
 const PROGRESS: usize = 20;
 
 /// Writes keys of its own, one after the other, to whichever member takes them.
@@ -36,7 +37,8 @@ impl Writer {
             let member = at % clients.len();
             match clients[member].put(request).await {
                 Ok(_) => drop(self.acknowledged.lock().unwrap().insert(key, value)),
-                // Unknown outcome: the key may be there or not. The next one goes to another member.
+                // Unknown outcome: the key may be there or not. The next one goes to another
+                // member.
                 Err(_) => {
                     at += 1;
                     pause().await;
@@ -46,8 +48,8 @@ impl Writer {
     }
 }
 
-/// Members are killed by SIGKILL and brought back while writes go on: no acknowledged write is missing, and
-/// all members hold the same keys and revisions.
+/// Members are killed by SIGKILL and brought back while writes go on: no acknowledged write is
+/// missing, and all members hold the same keys and revisions.
 #[tokio::test]
 async fn killed_members_come_back() {
     let folder = Folder::new("crash");

@@ -1,4 +1,5 @@
-//! Drives the built `snowglobe` as real processes over real sockets: answers, refusals, crashes, bad starts.
+//! Drives the built `snowglobe` as real processes over real sockets: answers, refusals, crashes,
+//! bad starts.
 //!
 //! Nothing here waits for a fixed time: each wait is for a condition, with a deadline.
 #![cfg(not(madsim))] // The simulated build has no processes; the plain build runs all of this.

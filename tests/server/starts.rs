@@ -22,10 +22,14 @@ fn refused(folder: &Folder, flags: &[&str], names: &[(&str, &str)]) -> String {
 #[test]
 fn flags() {
     let folder = Folder::new("flags");
-    insta::assert_snapshot!(refused(&folder, &["--heartbeat-intervall=5"], &[]), @"2 snowglobe: unexpected argument '--heartbeat-intervall' found; a similar argument exists: '--heartbeat-interval'; see `snowglobe serve --help`");
-    insta::assert_snapshot!(refused(&folder, &["--election-timeout=300"], &[]), @"2 snowglobe: --election-timeout 300 is below five times --heartbeat-interval 100; set it to at least 500");
-    insta::assert_snapshot!(refused(&folder, &["--listen-peer-urls=localhost:1"], &[]), @"2 snowglobe: invalid value 'localhost:1' for '--listen-peer-urls <URLS>': `localhost:1` is not a URL; write http://HOST:PORT; see `snowglobe serve --help`");
-    insta::assert_snapshot!(refused(&folder, &["--log-level=a=b=c"], &[]), @r#"2 snowglobe: --log-level a=b=c: error parsing level filter: expected one of "off", "error", "warn", "info", "debug", "trace", or a number 0-5; try info or info,snowglobe=debug"#);
+    let lines = [
+        "heartbeat-intervall=5",
+        "election-timeout=300",
+        "listen-peer-urls=localhost:1",
+        "log-level=a=b=c",
+    ]
+    .map(|flag| refused(&folder, &[&format!("--{flag}")], &[]));
+    insta::assert_snapshot!(lines.concat());
 }
 
 /// A key that does not exist in a file is refused with file, line and the likely name.
@@ -35,7 +39,7 @@ fn config_file() {
     let path = folder.0.join("n1.toml");
     fs::write(&path, "name = \"n1\"\nheartbeat-intervall = 5\n").unwrap();
     let flag = format!("--config-file={}", path.display());
-    insta::assert_snapshot!(refused(&folder, &[&flag], &[]), @"2 snowglobe: DIR/n1.toml, line 2: unknown key `heartbeat-intervall`; did you mean `heartbeat-interval`?");
+    insta::assert_snapshot!(refused(&folder, &[&flag], &[]));
 }
 
 /// A folder with files of another program is refused and left as it was.
@@ -44,7 +48,7 @@ fn foreign_folder() {
     let folder = Folder::new("foreign");
     fs::create_dir_all(folder.0.join("member/wal")).unwrap();
     let flag = format!("--data-dir={}", folder.0.display());
-    insta::assert_snapshot!(refused(&folder, &[&flag], &[]), @"2 snowglobe: data folder DIR is not snowglobe's (it holds `member`); choose an empty folder for --data-dir");
+    insta::assert_snapshot!(refused(&folder, &[&flag], &[]));
     assert_eq!(fs::read_dir(&folder.0).unwrap().count(), 1);
 }
 
@@ -72,7 +76,7 @@ async fn in_use() {
     members[0].ready().await;
     let flags: Vec<String> = members[0].flags().to_vec();
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    insta::assert_snapshot!(refused(&folder, &flags, &[]), @"2 snowglobe: data folder DIR/n1 is in use by another process; stop it, or choose another --data-dir");
+    insta::assert_snapshot!(refused(&folder, &flags, &[]));
 
     let taken = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}", taken.local_addr().unwrap());
@@ -81,5 +85,5 @@ async fn in_use() {
         format!("--listen-client-urls={url}"),
     ];
     let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-    insta::assert_snapshot!(refused(&folder, &flags, &[(&url, "URL")]), @"2 snowglobe: cannot listen on URL: Address already in use (os error 98); stop the program that uses it, or change --listen-client-urls");
+    insta::assert_snapshot!("port_taken", refused(&folder, &flags, &[(&url, "URL")]));
 }

@@ -174,8 +174,8 @@ mod tests {
         assert_eq!(OsDisk.remove(&folder.0.join("b")).unwrap_err().kind(), io::ErrorKind::NotFound);
     }
 
-    /// Reading and writing need the file to be there; creating empties it; a file opened for reading cannot
-    /// be written.
+    /// Reading and writing need the file to be there; creating empties it; a file opened for
+    /// reading cannot be written.
     #[test]
     fn open_modes() {
         let folder = Folder::new("modes");

@@ -7,7 +7,8 @@ use tokio::net::{TcpListener, TcpStream};
 
 use crate::host::{BoxFuture, Listener, Net, Stream};
 
-/// The machine's TCP sockets, without Nagle's delay: requests are small and somebody waits for each.
+/// The machine's TCP sockets, without Nagle's delay: requests are small and somebody waits for
+/// each.
 pub(super) struct OsNet;
 
 impl Net for OsNet {
