@@ -54,10 +54,9 @@ impl State {
         let finished = meta.finished_compact.unwrap_or(NEVER_COMPACTED);
         state.compact_revision = finished.max(meta.scheduled_compact.unwrap_or(NEVER_COMPACTED));
         state.compaction = Compaction::finished_at(finished);
-        // The newest rows may all be compacted away; revisions must not be used twice.
-        state.current_revision = state.current_revision.max(state.compact_revision);
         state.conf_state = meta.conf_state;
         let (applied, revision) = meta.applied.unwrap_or((Position::default(), FIRST_REVISION));
+        // A compaction leaves a row of the compact revision itself, so the newest row is always there.
         if revision != state.current_revision {
             return Err(state.corrupt(format!(
                 "the newest row is of revision {}, but entry {} left revision {revision}; \

@@ -34,7 +34,7 @@ impl Folder {
         &self.0
     }
 
-    /// A copy of it, as the disk of a member that was killed now.
+    /// A copy of it. No database may be open in it.
     pub(crate) fn copy(&self) -> Self {
         let copy = Self::new();
         for file in std::fs::read_dir(self.path()).unwrap() {

@@ -1,4 +1,5 @@
 //! What the storage promises, on a real RocksDB.
+#![allow(clippy::disallowed_methods, reason = "files are damaged behind the storage's back")]
 
 use super::{Family, Storage, StorageOptions};
 use crate::host::Backend;
@@ -41,37 +42,45 @@ fn batches_and_cursors() {
     assert_eq!(store.get(Family::Meta, b"a").unwrap(), None);
 }
 
-/// Whatever is cut off RocksDB's own log, what is left is a prefix of the batches, the same in both
-/// families.
+/// Whatever is cut off RocksDB's own log, and whichever byte of it is broken, what is left is a prefix of
+/// the batches, the same in both families.
 #[test]
 fn torn_log_leaves_a_prefix() {
     let folder = Folder::new();
     let store = storage(&folder);
     for number in 0..20_u8 {
         let mut batch = store.batch();
-        batch.put(Family::Key, &[number], &[number; 100]);
+        batch.put(Family::Key, &[number], &[number; 2500]);
         batch.put(Family::Meta, b"newest", &[number]);
         store.write(batch).unwrap();
         if number == 5 {
             store.flush().unwrap();
         }
     }
+    // No background job may change the folder while it is copied.
+    drop(store);
     let log = newest_log(&folder);
-    let length = std::fs::metadata(folder.path().join(&log)).unwrap().len();
+    let bytes = std::fs::read(folder.path().join(&log)).unwrap();
+    assert!(bytes.len() > 32 << 10, "more than one block of RocksDB's log");
     let mut lengths = std::collections::BTreeSet::new();
-    for cut in (0..=length).step_by(37) {
+    let mut check = |damaged: &[u8], what: &str| {
         let copy = folder.copy();
-        let file = std::fs::OpenOptions::new().write(true).open(copy.path().join(&log)).unwrap();
-        file.set_len(cut).unwrap();
+        std::fs::write(copy.path().join(&log), damaged).unwrap();
         let store = storage(&copy);
         let keys = keys(&store, Family::Key);
         let expected: Vec<_> = (0..keys.len() as u8).map(|number| vec![number]).collect();
-        assert_eq!(keys, expected, "cut at {cut}");
+        assert_eq!(keys, expected, "{what}");
         let newest = store.get(Family::Meta, b"newest").unwrap();
-        assert_eq!(newest.as_deref(), keys.last().map(|key| &key[..]), "cut at {cut}");
+        assert_eq!(newest.as_deref(), keys.last().map(|key| &key[..]), "{what}");
         lengths.insert(keys.len());
+    };
+    for at in (0..bytes.len()).step_by(577) {
+        check(&bytes[..at], &format!("cut at {at}"));
+        let mut broken = bytes.clone();
+        broken[at] ^= 1;
+        check(&broken, &format!("broken at {at}"));
     }
-    assert!(lengths.len() > 5, "the cuts took different batches: {lengths:?}");
+    assert!(lengths.len() > 5, "the damage took different batches: {lengths:?}");
 }
 
 /// Memtables are written out as batches add up, and never before the log that they came from is
