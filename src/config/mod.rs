@@ -45,7 +45,7 @@ pub struct Config {
     pub initial_cluster: BTreeMap<String, Vec<Url>>,
     /// Sets apart clusters that were started from the same URLs.
     pub initial_cluster_token: String,
-    /// Whether the cluster is being made or joined.
+    /// Whether the cluster is being made or joined; read only while the data folder is empty.
     pub initial_cluster_state: ClusterState,
     /// Time between two heartbeats of a leader; one raft tick.
     pub heartbeat_interval_ms: u64,

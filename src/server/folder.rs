@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::Config;
+use crate::config::{ClusterState, Config};
 use crate::error::{Error, Result};
 use crate::host::{Disk, Lock, OpenMode};
 
@@ -23,7 +23,13 @@ pub(super) async fn claim(disk: &dyn Disk, config: &Config) -> Result<Box<dyn Lo
     let folder = &config.data_dir;
     create_durably(disk, folder).await?;
     // Before the lock, so that nothing is left behind in a folder that is not ours.
-    is_recognised(disk, config)?;
+    if !is_recognised(disk, config)? && config.initial_cluster_state == ClusterState::Existing {
+        return Err(Error::Config(
+            "joining a cluster that runs already is not served yet; start all first members with \
+             --initial-cluster-state=new"
+                .into(),
+        ));
+    }
     let path = config.lock_file();
     let lock = disk.lock(&path).map_err(|cause| match cause.kind() {
         std::io::ErrorKind::WouldBlock => Error::Config(format!(
@@ -154,6 +160,22 @@ mod tests {
         );
         drop(lock);
         claim(&*OsHost::new().disk(), &config).await.unwrap();
+    }
+
+    /// An empty folder cannot join a running cluster; a member that is one of it starts either way.
+    #[tokio::test]
+    async fn joining() {
+        let folder = Folder::new("joining");
+        let disk = OsHost::new().disk();
+        let new = folder.config();
+        let existing = Config { initial_cluster_state: ClusterState::Existing, ..folder.config() };
+        assert_eq!(
+            folder.refusal(&existing).await,
+            "joining a cluster that runs already is not served yet; start all first members with \
+             --initial-cluster-state=new"
+        );
+        drop(claim(&*disk, &new).await.unwrap());
+        claim(&*disk, &existing).await.unwrap();
     }
 
     /// A folder with files of another program, or of another member, is refused and left as it was.
