@@ -84,14 +84,6 @@ pub(super) async fn recover(host: &dyn Host, config: &Config) -> Result<Recovere
     let snapshot = file.as_ref().map_or_else(Mark::default, |file| file.meta.mark);
     let (wal, found) = Wal::open(disk, &dir, snapshot, options).await?;
     check_owner(&found.metadata, &owner, &config.data_dir)?;
-    if let Some(repair) = &found.repaired {
-        tracing::warn!(
-            "cut a torn write of {} bytes off {} at offset {}",
-            repair.bytes,
-            repair.path.display(),
-            repair.offset
-        );
-    }
     let state = open_state(host, config, file.as_mut())?;
     let conf_state = conf_state(&state, file.as_ref(), config)?;
     let found = Found { snapshot, hard_state: found.hard_state, entries: found.entries };
