@@ -153,7 +153,7 @@ impl Reader {
         while place < self.length {
             let count = (self.length - place).min(WINDOW_BYTES as u64);
             let bytes = self.bytes(place, count as usize)?;
-            if let Some(last) = bytes.iter().rposition(|byte| *byte != 0) {
+            if let Some(last) = last_byte_set(bytes) {
                 end = place + last as u64 + 1;
             }
             place += count;
@@ -173,4 +173,18 @@ impl Reader {
         }
         Ok(())
     }
+}
+
+/// The last byte that is not zero. Whole pages of zeros are passed over without a branch per byte: most of a segment
+/// is preallocated and empty, and every start looks at all of it.
+fn last_byte_set(bytes: &[u8]) -> Option<usize> {
+    let mut end = bytes.len();
+    for page in bytes.rchunks(4096) {
+        if page.iter().fold(0, |any, byte| any | byte) != 0 {
+            let within = page.iter().rposition(|byte| *byte != 0)?;
+            return Some(end - page.len() + within);
+        }
+        end -= page.len();
+    }
+    None
 }
