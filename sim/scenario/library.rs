@@ -19,6 +19,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("pause-leader", include_str!("../../scenarios/pause-leader.toml")),
     ("power-loss-all", include_str!("../../scenarios/power-loss-all.toml")),
     ("power-loss-one", include_str!("../../scenarios/power-loss-one.toml")),
+    ("power-loss-snapshot", include_str!("../../scenarios/power-loss-snapshot.toml")),
     ("smoke", include_str!("../../scenarios/smoke.toml")),
 ];
 
