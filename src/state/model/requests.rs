@@ -136,13 +136,21 @@ fn txn(depth: u32) -> BoxedStrategy<TxnRequest> {
         .boxed()
 }
 
+fn logged_range(range: RangeRequest) -> InternalRaftRequest {
+    InternalRaftRequest { range: Some(range), ..InternalRaftRequest::default() }
+}
+
+fn compaction(revision: i64) -> InternalRaftRequest {
+    CompactionRequest { revision, physical: false }.into()
+}
+
 /// Any request that goes through the log.
 pub(super) fn any_request() -> impl Strategy<Value = InternalRaftRequest> {
     prop_oneof![
         6 => put().prop_map(InternalRaftRequest::from),
         3 => delete().prop_map(InternalRaftRequest::from),
         6 => txn(2).prop_map(InternalRaftRequest::from),
-        1 => range().prop_map(|range| InternalRaftRequest { range: Some(range), ..Default::default() }),
-        2 => (-1..25_i64).prop_map(|revision| CompactionRequest { revision, physical: false }.into()),
+        1 => range().prop_map(logged_range),
+        2 => (-1..25_i64).prop_map(compaction),
     ]
 }

@@ -4,10 +4,10 @@
 //! put KEY VALUE [lease=N] [prev_kv] [ignore_value] [ignore_lease]
 //! del KEY [END] [prev_kv]
 //! get KEY [END] [limit=N] [rev=N] [order=…] [by=…] [keys_only] [count_only] [min_mod=N] …
-//! txn [if COMPARE…] [then OP ; OP …] [else OP ; OP …]     nested: ( if … then … else … )
+//! txn [if COMPARE…] [then OP ; OP …] [else OP ; OP …]   nested: ( if … then … else … )
 //! compact REVISION
 //! member ID NAME URL…
-//! empty                                                    a request, or an operation, that says nothing
+//! empty                                                 a request or operation of nothing
 //! COMPARE: TARGET(KEY)RVALUE or TARGET(KEY,END)RVALUE, R one of = != > < ?
 //! ```
 //!
