@@ -56,7 +56,8 @@ impl State {
         state.compaction = Compaction::finished_at(finished);
         state.conf_state = meta.conf_state;
         let (applied, revision) = meta.applied.unwrap_or((Position::default(), FIRST_REVISION));
-        // A compaction leaves a row of the compact revision itself, so the newest row is always there.
+        // A compaction leaves a row of the compact revision itself, so the newest row is always
+        // there.
         if revision != state.current_revision {
             return Err(state.corrupt(format!(
                 "the newest row is of revision {}, but entry {} left revision {revision}; \

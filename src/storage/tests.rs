@@ -42,8 +42,8 @@ fn batches_and_cursors() {
     assert_eq!(store.get(Family::Meta, b"a").unwrap(), None);
 }
 
-/// Whatever is cut off RocksDB's own log, and whichever byte of it is broken, what is left is a prefix of
-/// the batches, the same in both families.
+/// Whatever is cut off RocksDB's own log, and whichever byte of it is broken, what is left is a
+/// prefix of the batches, the same in both families.
 #[test]
 fn torn_log_leaves_a_prefix() {
     let folder = Folder::new();
