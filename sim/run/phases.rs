@@ -37,8 +37,8 @@ pub fn run(plan: &Plan, trace_lines: usize) -> Ended {
     };
     let options = Options {
         net: NetOptions { delay, ..NetOptions::default() },
+        sync_delay: Delay::even(plan.sync_us.0 * 1000, plan.sync_us.1 * 1000),
         trace_lines_max: trace_lines,
-        ..Options::default()
     };
     let ended = run_here(plan.seed, options, |world| drive(world, plan, recorder.clone()));
     let mut notes = recorder.take();

@@ -7,6 +7,7 @@
 //! members = 3
 //! clients = 5
 //! delay = "200us..2ms"            # how long a byte travels, one way
+//! sync = "200us..2ms"             # how long a disk takes to make something durable
 //! [server]                        # any flag of `snowglobe serve`
 //! snapshot-count = 50
 //! [limits]                        # limits of the server that have no flag
@@ -69,14 +70,15 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
     }
     let duration_us = duration(&root, "duration", 60_000_000);
     let cluster = root.table("cluster");
-    let (members, clients, delay_us) = match &cluster {
+    let (members, clients) = match &cluster {
         Some(table) => (
             table.number("members", 1, 9).unwrap_or(3) as u32,
             table.number("clients", 1, 500).unwrap_or(5) as u32,
-            table.span("delay").map_or(DELAY_US, |(span, _)| span),
         ),
-        None => (3, 5, DELAY_US),
+        None => (3, 5),
     };
+    let span = |key| cluster.as_ref().and_then(|table| table.span(key)).map(|(span, _)| span);
+    let (delay_us, sync_us) = (span("delay").unwrap_or(DELAY_US), span("sync").unwrap_or(SYNC_US));
     let server = root.table("server").map(|table| flags(&table)).unwrap_or_default();
     let limits = root.table("limits").map(|table| limits(&table)).unwrap_or_default();
     let workloads: Vec<Workload> =
@@ -106,6 +108,7 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
         members,
         clients,
         delay_us,
+        sync_us,
         server,
         limits,
         workloads,
@@ -118,6 +121,9 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
 
 /// Within one data centre.
 const DELAY_US: Span = Span { min: 100, max: 1_000 };
+
+/// An SSD.
+const SYNC_US: Span = Span { min: 200, max: 2_000 };
 
 /// Some elections with back-off, and a snapshot, fit in here.
 const LIVENESS_US: u64 = 30_000_000;

@@ -44,6 +44,8 @@ pub struct Scenario {
     pub clients: u32,
     /// How long a byte travels, one way.
     pub delay_us: Span,
+    /// How long a disk takes to make something durable.
+    pub sync_us: Span,
     /// Flags of the server.
     pub server: BTreeMap<String, String>,
     /// Limits of the server that have no flag.

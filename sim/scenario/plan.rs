@@ -28,6 +28,8 @@ pub struct Plan {
     pub clients: u32,
     /// Shortest and longest travel of a byte, one way, in microseconds.
     pub delay_us: (u64, u64),
+    /// Shortest and longest sync of a disk, in microseconds.
+    pub sync_us: (u64, u64),
     /// Flags of the server, without the dashes.
     pub server: BTreeMap<String, String>,
     /// Limits of the server that have no flag.
@@ -189,6 +191,7 @@ impl Plan {
             ("members", json(&self.members)),
             ("clients", json(&self.clients)),
             ("delay_us", json(&self.delay_us)),
+            ("sync_us", json(&self.sync_us)),
             ("server", json(&self.server)),
             ("limits", json(&self.limits)),
             ("safety_us", json(&self.safety_us)),
