@@ -78,6 +78,7 @@ impl Trace {
     }
 
     /// How many events there were.
+    #[cfg(test)]
     pub fn count(&self) -> u64 {
         self.inner.lock().expect("one thread, no panic inside").count
     }

@@ -10,6 +10,7 @@
 //! Invariants:
 //! * A node has at most one process; each has a number, and the handles of earlier ones are dead.
 //! * `restart` always kills first: madsim's own restart would leave sockets bound.
+//! * A scenario's own tasks (spawned on no node) must end before it does: nobody kills them.
 
 use std::collections::BTreeMap;
 use std::future::Future;
@@ -342,7 +343,9 @@ impl World {
     pub(crate) async fn end(&self) {
         let count = self.nodes().len();
         for node in (0..count).map(NodeId) {
-            self.kill(node);
+            if self.end_process(node, "node.end") {
+                self.0.net.process_died(node); // not counted: nobody injected it
+            }
             self.nodes()[node.0].boot = None;
         }
         self.0.net.close();

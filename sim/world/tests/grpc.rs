@@ -143,6 +143,22 @@ fn calls_are_deterministic() {
     assert_ne!(run(1).0, run(2).0);
 }
 
+/// Worlds that run side by side in threads of one process do what they do alone.
+#[test]
+fn worlds_side_by_side_do_not_touch() {
+    let run = |seed| {
+        run_in_world(seed, Options::default(), |world| call_and_stream(world, 100))
+            .expect("no panic")
+    };
+    let alone = [run(1), run(2)];
+    let together = std::thread::scope(|scope| {
+        [1, 2]
+            .map(|seed| scope.spawn(move || [run(seed), run(seed)]))
+            .map(|thread| thread.join().expect("no panic"))
+    });
+    assert_eq!(together, alone.map(|outcome| [outcome, outcome]));
+}
+
 /// A channel outlives its server's death: calls fail at once or hang with the network, and work again later.
 #[test]
 fn channels_reconnect() {
