@@ -26,6 +26,7 @@
 //! * It has no clock, no randomness and no files; the same history gives the same report.
 //! * Leases are seen as attributes of keys only; watches, locks and members' hashes are not judged here.
 
+pub mod bench;
 pub mod etcd;
 pub mod render;
 mod rules;

@@ -29,7 +29,8 @@ pub(super) fn compare<'a>(
             push(diffs, "kvs", "none, as only the count was asked for", &kvs.len().to_string());
         }
     } else if is_plain(range) {
-        if kvs.len() == 1 && held == 1 && span.len() == 1 {
+        let is_same = kvs.len() == 1 && span.len() == 1 && held == 1;
+        if is_same && kvs[0].key.0 == keys.name(span.start) {
             same(keys, span.start, store.get(span.start), &kvs[0], range.keys_only, diffs);
         } else {
             let mut wanted: Vec<u32> = store.alive_in(span.clone()).collect();
@@ -271,14 +272,7 @@ fn key_diff<'a>(
     what: &str,
 ) -> Diff<'a> {
     let key = keys.name(id);
-    let expected = held.is_alive().then(|| KeyValue {
-        key: key.into(),
-        create_revision: held.create,
-        mod_revision: held.modified,
-        version: held.version,
-        value: held.value.into(),
-        lease: held.lease,
-    });
+    let expected = held.shown_as(key);
     let text = |kv: Option<&KeyValue>| kv.map_or("nothing".to_owned(), render::key_value);
     Diff {
         what: format!("{what} {}", key.escape_ascii()),

@@ -325,11 +325,7 @@ pub(super) fn each_shown<'a>(
                 each(kv, !range.keys_only);
             }
         }
-        (_, Body::Put { prev_kv }) => {
-            if let Some(kv) = prev_kv {
-                each(kv, true);
-            }
-        }
+        (_, Body::Put { prev_kv: Some(kv) }) => each(kv, true),
         (_, Body::DeleteRange { prev_kvs, .. }) => {
             for kv in prev_kvs {
                 each(kv, true);

@@ -254,8 +254,15 @@ impl<'a> Explain<'_, 'a> {
         at: i64,
         diffs: &[Diff<'a>],
     ) -> Violation {
-        let main =
-            diffs.iter().find(|diff| matches!(diff.clue, Clue::Key { .. })).unwrap_or(&diffs[0]);
+        // What nobody ever wrote says most, then any key, then any field.
+        let is_foreign = |diff: &&Diff<'a>| match &diff.clue {
+            Clue::Key { key, seen: Some(kv), .. } => {
+                !kv.value.0.is_empty() && self.writers(key, &kv.value.0).is_empty()
+            }
+            _ => false,
+        };
+        let is_key = |diff: &&Diff<'a>| matches!(diff.clue, Clue::Key { .. });
+        let main = diffs.iter().find(is_foreign).or(diffs.iter().find(is_key)).unwrap_or(&diffs[0]);
         let kind = self.0.places[index as usize].kind;
         let (rule, sentence, other) = match &main.clue {
             Clue::NotRefused => {
@@ -347,35 +354,23 @@ impl<'a> Explain<'_, 'a> {
         let name = key.escape_ascii();
         let shown = seen.map_or_else(|| format!("no {name}"), render::key_value);
         if held.writer != NOBODY && old < held.modified && (held.is_alive() || seen.is_some()) {
+            let since = match at - held.modified {
+                0 => String::new(),
+                1 => format!(", though revision {at} did not touch {name}"),
+                _ => format!(
+                    ", though none of the revisions {}..{at} touched {name}",
+                    held.modified + 1
+                ),
+            };
             let sentence = format!(
-                "{} {} as revision {}; answered from revision {at}, {who} was shown {shown}, though no \
-                 revision in {}..{at} touched {name}.",
+                "{} {} as revision {}; answered from revision {at}, {who} was shown {shown}{since}.",
                 self.who(held.writer),
                 self.standing(held.writer),
                 held.modified,
-                held.modified + 1,
             );
-            let sentence = if held.modified == at {
-                sentence.replace(
-                    &format!(", though no revision in {}..{at} touched {name}", at + 1),
-                    "",
-                )
-            } else {
-                sentence
-            };
             return ("lost-write", sentence, held.writer);
         }
-        let expected = if held.is_alive() {
-            format!(
-                "{name}={} (mod {}, create {}, version {})",
-                render::value(held.value),
-                held.modified,
-                held.create,
-                held.version
-            )
-        } else {
-            format!("no {name}")
-        };
+        let expected = held.shown_as(key).map_or(format!("no {name}"), |kv| render::key_value(&kv));
         let sentence = format!(
             "{who}, answered from revision {at}, was shown {shown}, but the store held {expected}."
         );

@@ -71,7 +71,7 @@ impl<'s, 'a> Judge<'s, 'a> {
                 self.run_txn(txn, body, &mut path.iter());
             }
             request => {
-                if response.is_none() && self.lacks_previous(request) {
+                if response.is_none() && self.must_be_refused(request) {
                     return;
                 }
                 self.run_simple(request, response.map(|response| &response.body));
@@ -212,21 +212,25 @@ impl<'s, 'a> Judge<'s, 'a> {
         self.changes += doomed.len();
     }
 
-    /// Whether etcd would refuse the whole txn for a put that keeps what is not there.
+    /// Whether etcd would refuse the whole txn: it keeps what is not there, or reads the future.
     fn is_refused<'p>(&self, txn: &'a Txn, path: &mut impl Iterator<Item = &'p bool>) -> bool {
         let branch = *path.next().expect("decided before");
         let mut refused = false;
         for inner in if branch { &txn.success } else { &txn.failure } {
             refused |= match inner {
                 Request::Txn(inner) => self.is_refused(inner, path),
-                inner => self.lacks_previous(inner),
+                inner => self.must_be_refused(inner),
             };
         }
         refused
     }
 
-    fn lacks_previous(&self, request: &Request) -> bool {
-        let Request::Put(put) = request else { return false };
+    fn must_be_refused(&self, request: &Request) -> bool {
+        let put = match request {
+            Request::Range(range) => return range.revision >= self.revision,
+            Request::Put(put) => put,
+            _ => return false,
+        };
         (put.ignore_value || put.ignore_lease)
             && self.keys.id(&put.key.0).is_none_or(|id| !self.store.get(id).is_alive())
     }

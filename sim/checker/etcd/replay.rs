@@ -136,10 +136,8 @@ impl<'h, 'a> Replay<'h, 'a> {
 
     fn collect_past(&mut self, op: u32, newest: i64, request: &'a Request, response: &'a Response) {
         match (request, &response.body) {
-            (Request::Range(range), body) if range.revision > 0 => {
-                if range.revision <= newest {
-                    self.inner.entry(range.revision).or_default().push((op, range, body));
-                }
+            (Request::Range(range), body) if (1..=newest).contains(&range.revision) => {
+                self.inner.entry(range.revision).or_default().push((op, range, body));
             }
             (Request::Txn(txn), Body::Txn { succeeded, responses }) => {
                 let done = if *succeeded { &txn.success } else { &txn.failure };
@@ -223,7 +221,11 @@ impl<'h, 'a> Replay<'h, 'a> {
     pub(super) fn patch(&mut self, number: usize) {
         let hole = &self.evidence.holes[number];
         for sighting in &hole.sightings {
-            let Some(kv) = sighting.kv.filter(|_| sighting.times > 1) else { continue };
+            let Some(kv) = sighting.kv.filter(|_| sighting.times > 1) else {
+                // Its one witness has been cited for the hole.
+                self.forgiven.insert(sighting.by);
+                continue;
+            };
             let slot = Slot {
                 create: kv.create_revision,
                 modified: kv.mod_revision,

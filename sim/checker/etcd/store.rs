@@ -29,6 +29,18 @@ impl<'a> Slot<'a> {
         self.version != 0
     }
 
+    /// What a client must be shown; `None` for nothing.
+    pub(super) fn shown_as(&self, key: &[u8]) -> Option<KeyValue> {
+        self.is_alive().then(|| KeyValue {
+            key: key.into(),
+            create_revision: self.create,
+            mod_revision: self.modified,
+            version: self.version,
+            value: self.value.into(),
+            lease: self.lease,
+        })
+    }
+
     /// Whether a client that was shown `kv` saw this.
     pub(super) fn is_shown_by(&self, kv: &KeyValue) -> bool {
         self.modified == kv.mod_revision
@@ -130,7 +142,7 @@ impl<'a> Store<'a> {
         if word == start / 64 {
             bits &= u64::MAX << (start % 64);
         }
-        if word == (end - 1) / 64 && end % 64 != 0 {
+        if word == (end - 1) / 64 && !end.is_multiple_of(64) {
             bits &= u64::MAX >> (64 - end % 64);
         }
         bits

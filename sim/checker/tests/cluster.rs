@@ -64,6 +64,11 @@ pub(super) struct Cluster {
 
 /// A history that really happened.
 pub(super) fn history(seed: u64, shape: Shape) -> Vec<Operation> {
+    history_and_store(seed, shape).0
+}
+
+/// The same, with the store that it left behind.
+pub(super) fn history_and_store(seed: u64, shape: Shape) -> (Vec<Operation>, Model) {
     let mut cluster = Cluster {
         dice: Dice(seed),
         shape,
@@ -74,7 +79,7 @@ pub(super) fn history(seed: u64, shape: Shape) -> Vec<Operation> {
         values: 0,
     };
     cluster.run();
-    cluster.history
+    (cluster.history, cluster.model)
 }
 
 impl Cluster {

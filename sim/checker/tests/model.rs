@@ -47,6 +47,16 @@ impl Model {
         old
     }
 
+    /// The content of a revision, compacted or not.
+    pub(super) fn read_at(&self, range: &Range, revision: i64) -> Body {
+        read(&self.past[revision as usize], range, false)
+    }
+
+    /// Whether a key exists at every revision from this one on.
+    pub(super) fn exists_from(&self, key: &Bytes, revision: i64) -> bool {
+        self.past[revision as usize..].iter().all(|state| state.contains_key(key))
+    }
+
     /// Does a request.
     pub(super) fn apply(&mut self, request: &Request) -> Result<Response, Failure> {
         let before = self.revision();
