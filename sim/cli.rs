@@ -52,6 +52,9 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Judge histories, wherever they came from
     Check(CheckArgs),
+    /// Time the check of a history of a million operations
+    #[command(hide = true)]
+    BenchChecker,
 }
 
 /// `sim run`.

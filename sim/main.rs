@@ -47,6 +47,7 @@ fn main() -> ExitCode {
         }
         Command::Sweep(args) => sweep::main_sweep(&args),
         Command::Replay(args) => replay::main_replay(&args),
+        Command::BenchChecker => check::main_bench(),
         Command::Check(args) => {
             let options = check::Options { model: check::Model::Etcd, json: args.json };
             check::main_check(&args.histories, options)

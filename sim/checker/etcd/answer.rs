@@ -50,7 +50,8 @@ pub(super) fn compare<'a>(
         push(diffs, "more", &cut.to_string(), &more.to_string());
     }
     for diff in &mut diffs[before..] {
-        if diff.spans.is_empty() {
+        // With a limit, whether a key is shown depends on all keys before it.
+        if diff.spans.is_empty() || range.limit > 0 {
             diff.spans = spans();
         }
     }

@@ -223,11 +223,10 @@ impl Search {
         key: u32,
     ) -> bool {
         let deadline = order.deadline[choice.revision as usize];
+        // An operation that an earlier choice used counts too: it could be free.
         let could = |number: &u32| {
             let unknown = &evidence.unknowns[*number as usize];
-            let used = self.used[*number as usize];
-            let is_free = used == 0 || used >= choice.revision;
-            is_free && unknown.call <= deadline && unknown.touches(key)
+            unknown.call <= deadline && unknown.touches(key)
         };
         match &evidence.holes[choice.hole].suspects {
             Suspects::Some(list) => list.iter().any(could),

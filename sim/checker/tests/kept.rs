@@ -63,8 +63,13 @@ fn forget(operations: &mut [Operation], dice: &mut Dice) -> &'static str {
     }
 }
 
+/// Histories per property; more by `CASES=…`.
+fn cases() -> u32 {
+    std::env::var("CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000)
+}
+
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1_500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 
     /// A history that happened is kept, whatever the mix of requests, overlaps and unknown outcomes.
     #[test]
