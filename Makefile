@@ -37,12 +37,12 @@ cluster: tools ## three members on loopback; prints the etcdctl line; Ctrl-C sto
 
 bench: tools ## the cost model: what idling, an operation, a seed and a check cost
 	cargo sim-build
-	scripts/bench
+	cargo sim bench
 
 bugs: tools ## plant each known bug and measure how many seeds the sweep needs to find it
-	scripts/bugs
+	cargo sim bugs
 
-mutants: bugs
+mutants: bugs ## the same as `bugs`
 
 guard: tools
 	scripts/guard
