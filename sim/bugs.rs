@@ -6,10 +6,13 @@
 //! Not here: how a seed is run or judged (`sweep`).
 
 use std::collections::BTreeMap;
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 use serde::{Deserialize, Serialize};
+
+use crate::cli::BugsArgs;
 
 /// How many seeds are swept before looking at what came out; grows so that easy bugs stay cheap.
 const FIRST_BATCH: u64 = 8;
@@ -55,23 +58,12 @@ struct Run {
     seed: u64,
     verdict: String,
     rule: Option<String>,
-    #[serde(default)]
-    sentence: Option<String>,
+    message: Option<String>,
     cpu_s: f64,
 }
 
-/// What to do and how much of it.
-pub(crate) struct Options {
-    /// Only these; all if empty.
-    pub(crate) ids: Vec<String>,
-    /// How many seeds at most, for each scenario.
-    pub(crate) seeds: u64,
-    /// One JSON object a line instead of a table.
-    pub(crate) json: bool,
-}
-
 /// Runs `sim bugs`; 0 if every bug was found and rightly named.
-pub(crate) fn main_bugs(options: &Options) -> ExitCode {
+pub fn main_bugs(options: &BugsArgs) -> ExitCode {
     match all(options) {
         Ok(findings) => {
             let good = findings.iter().all(|finding| finding.found && finding.named);
@@ -87,14 +79,14 @@ pub(crate) fn main_bugs(options: &Options) -> ExitCode {
     }
 }
 
-fn all(options: &Options) -> Result<Vec<Finding>, String> {
+fn all(options: &BugsArgs) -> Result<Vec<Finding>, String> {
     let root = std::env::current_dir().map_err(|error| format!("no working folder: {error}"))?;
     let bugs = load(&root, &options.ids)?;
     let mut findings = Vec::new();
     for (id, bug) in bugs {
         eprintln!("{id}: {}", bug.about);
         let program = build(&root, &id)?;
-        let finding = hunt(&root, &program, &id, &bug, options.seeds)?;
+        let finding = hunt(&root, &program, &id, &bug, &options.seeds)?;
         if options.json {
             say(&serde_json::to_string(&finding).map_err(|error| error.to_string())?);
         } else {
@@ -187,7 +179,7 @@ fn compile(root: &Path, tree: &Path) -> Result<(), String> {
 }
 
 /// Sweeps growing batches of seeds until one run fails.
-fn hunt(root: &Path, program: &Path, id: &str, bug: &Bug, seeds: u64) -> Result<Finding, String> {
+fn hunt(root: &Path, program: &Path, id: &str, bug: &Bug, seeds: &Range<u64>) -> Result<Finding, String> {
     let mut finding = Finding {
         bug: id.to_owned(),
         about: bug.about.clone(),
@@ -200,9 +192,9 @@ fn hunt(root: &Path, program: &Path, id: &str, bug: &Bug, seeds: u64) -> Result<
         runs: 0,
         cpu_s: 0.0,
     };
-    let (mut from, mut batch) = (0, FIRST_BATCH);
-    while from < seeds && !finding.found {
-        let to = (from + batch).min(seeds);
+    let (mut from, mut batch) = (seeds.start, FIRST_BATCH);
+    while from < seeds.end && !finding.found {
+        let to = (from + batch).min(seeds.end);
         let mut runs = sweep(root, program, &bug.scenarios, from, to)?;
         runs.sort_by(|a, b| (a.seed, &a.scenario).cmp(&(b.seed, &b.scenario)));
         for run in runs {
@@ -215,7 +207,7 @@ fn hunt(root: &Path, program: &Path, id: &str, bug: &Bug, seeds: u64) -> Result<
             finding.found = true;
             finding.named = bug.rules.contains(&rule);
             finding.rule = Some(rule);
-            finding.sentence = run.sentence;
+            finding.sentence = run.message;
             finding.scenario = Some(run.scenario);
             finding.seed = Some(run.seed);
             break;

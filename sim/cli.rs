@@ -16,6 +16,7 @@ Examples:
   sim sweep power-loss-all --budget 60s     as many seeds as fit into a minute
   sim replay failures/smoke-42              the same run again, from its folder
   sim check history.jsonl                   judge a history, wherever it came from
+  sim bugs                                  plant each known bug: how many seeds find it?
 
 Exit codes:
   0  every promise was kept
@@ -52,9 +53,28 @@ pub enum Command {
     Replay(ReplayArgs),
     /// Judge histories, wherever they came from
     Check(CheckArgs),
-    /// Time the check of a history of a million operations
-    #[command(hide = true)]
-    BenchChecker,
+    /// Plant each known bug and measure what it takes to find it
+    Bugs(BugsArgs),
+    /// Print the cost model: idling, an operation, a seed, a check
+    Bench {
+        /// One JSON object a figure on stdout, and nothing else there
+        #[arg(long)]
+        json: bool,
+    },
+}
+
+/// `sim bugs`.
+#[derive(Debug, Args)]
+pub struct BugsArgs {
+    /// Folders of `scenarios/bugs`; all of them, if none is named
+    #[arg(value_name = "ID")]
+    pub ids: Vec<String>,
+    /// Seeds to try for each bug, at most
+    #[arg(long, value_name = "A..B", default_value = "0..200", value_parser = parse_seeds)]
+    pub seeds: std::ops::Range<u64>,
+    /// One JSON object a bug on stdout, and nothing else there
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// `sim run`.

@@ -12,9 +12,12 @@
 //! * [`checker`]: history → verdict; knows neither the world nor the server.
 //! * [`outcome`]: verdicts, exit codes and what is printed of a run.
 //! * [`sweep`], [`replay`], [`folder`]: many runs, one run again, what is kept of a failure.
+//! * [`bugs`], [`bench`]: what it takes to find known bugs, and what everything costs.
 #![cfg_attr(not(madsim), allow(dead_code))]
 #![allow(unreachable_pub, reason = "in a program `pub` says: meant for the other modules")]
 
+mod bench;
+mod bugs;
 mod check;
 mod checker;
 mod cli;
@@ -47,10 +50,15 @@ fn main() -> ExitCode {
         }
         Command::Sweep(args) => sweep::main_sweep(&args),
         Command::Replay(args) => replay::main_replay(&args),
-        Command::BenchChecker => check::main_bench(),
         Command::Check(args) => {
             let options = check::Options { model: check::Model::Etcd, json: args.json };
             check::main_check(&args.histories, options)
         }
+        Command::Bugs(args) => bugs::main_bugs(&args),
+        Command::Bench { .. } if !run::AVAILABLE => {
+            eprintln!("{}", run::UNAVAILABLE);
+            ExitCode::from(outcome::EXIT_USAGE)
+        }
+        Command::Bench { json } => bench::main_bench(json),
     }
 }

@@ -12,7 +12,9 @@ fn sim(arguments: &[&str]) -> Output {
 /// The objects that `--json` printed, one a line, and nothing else.
 fn objects(output: &Output) -> Vec<Value> {
     let text = String::from_utf8(output.stdout.clone()).expect("stdout is text");
-    text.lines().map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}"))).collect()
+    text.lines()
+        .map(|line| serde_json::from_str(line).unwrap_or_else(|error| panic!("{line}: {error}")))
+        .collect()
 }
 
 fn code(output: &Output) -> i32 {
@@ -20,7 +22,10 @@ fn code(output: &Output) -> i32 {
 }
 
 fn hashes(output: &Output) -> Vec<String> {
-    objects(output).iter().map(|run| run["trace_hash"].as_str().expect("a hash is text").to_string()).collect()
+    objects(output)
+        .iter()
+        .map(|run| run["trace_hash"].as_str().expect("a hash is text").to_string())
+        .collect()
 }
 
 /// A folder of this test's own.
@@ -47,7 +52,16 @@ fn every_scenario_twice() {
 #[cfg_attr(not(madsim), ignore = "needs the simulated build: cargo sim-test")]
 fn runs_repeat_across_processes_and_jobs() {
     let sweep = |jobs, seeds| {
-        hashes(&sim(&["sweep", "smoke", "power-loss-all", "--seeds", seeds, "--jobs", jobs, "--json"]))
+        hashes(&sim(&[
+            "sweep",
+            "smoke",
+            "power-loss-all",
+            "--seeds",
+            seeds,
+            "--jobs",
+            jobs,
+            "--json",
+        ]))
     };
     let first = sweep("1", "5..8");
     assert_eq!(first.len(), 6);

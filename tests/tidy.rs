@@ -200,7 +200,8 @@ fn the_checker_knows_histories_only() {
 fn only_the_raft_layer_names_raft_rs() {
     check(&["src"], |source, _, line| {
         let code = code(line);
-        let named = code.contains("eraftpb") || code.contains("::raft::") && code.contains("use ::");
+        let named =
+            code.contains("eraftpb") || code.contains("::raft::") && code.contains("use ::");
         (!source.path.starts_with("src/raft/") && named)
             .then(|| "raft-rs belongs to src/raft alone".into())
     });

@@ -1,0 +1,202 @@
+//! The cost model: what idling, an operation, a seed and a check cost on one core.
+//!
+//! Each figure is a whole run of the real thing, so that it can be held against the aims in the README.
+//! Machines are noisy: each figure is the median of a few runs, and the spread is printed beside it.
+//!
+//! Not here: parts measured alone.
+
+use std::process::ExitCode;
+
+use serde::Serialize;
+
+use crate::run;
+use crate::scenario::{draw, library, plan::Plan};
+
+/// Runs for each figure; odd, so that the median is a run that was.
+const RUNS: usize = 5;
+/// Virtual seconds that an idle cluster is watched.
+const IDLE_S: u64 = 600;
+/// Operations each virtual second when the cost of one is wanted: far above what idling costs.
+const BUSY_RATE: usize = 200;
+/// Operations in the history that is checked.
+const CHECKED: usize = 1_000_000;
+
+/// One figure.
+#[derive(Debug, Serialize)]
+struct Figure {
+    name: &'static str,
+    unit: &'static str,
+    /// What it should be at most (at least, where `more_is_better`).
+    aim: f64,
+    more_is_better: bool,
+    median: f64,
+    low: f64,
+    high: f64,
+}
+
+impl Figure {
+    fn met(&self) -> bool {
+        if self.more_is_better { self.median >= self.aim } else { self.median <= self.aim }
+    }
+}
+
+/// Runs `sim bench`. Always 0 when it could measure: figures are for people, tests for machines.
+pub fn main_bench(json: bool) -> ExitCode {
+    let figures = match measure() {
+        Ok(figures) => figures,
+        Err(message) => {
+            eprintln!("sim bench: {message}");
+            return ExitCode::from(crate::outcome::EXIT_USAGE);
+        }
+    };
+    if json {
+        for figure in &figures {
+            say(&serde_json::to_string(figure).expect("a figure has only text keys"));
+        }
+    } else {
+        say(&table(&figures));
+    }
+    ExitCode::SUCCESS
+}
+
+fn measure() -> Result<Vec<Figure>, String> {
+    let smoke = library::find("smoke")?;
+    eprintln!("an idle cluster …");
+    let idle = repeated(|seed| idle_ms_per_s(&draw::plan(&smoke, seed)))?;
+    let idle_ms = median(&idle);
+    eprintln!("an operation …");
+    let operation = repeated(|seed| operation_us(&draw::plan(&smoke, seed), idle_ms))?;
+    eprintln!("smoke …");
+    let runs = repeated_runs(|seed| draw::plan(&smoke, seed))?;
+    let speed: Vec<f64> = runs.iter().map(|run| run.simulated_s / run.wall_s).collect();
+    let per_minute: Vec<f64> =
+        runs.iter().map(|run| run.wall_s * 60.0 / run.simulated_s).collect();
+    let memory = vec![peak_memory_mb()];
+    eprintln!("the checker …");
+    let checks = repeated(|seed| Ok(check_s(seed)))?;
+    Ok(vec![
+        figure("an idle three-member cluster", "ms of CPU / simulated s", 1.0, false, idle),
+        figure("a client operation, everything on", "µs of CPU", 150.0, false, operation),
+        figure("smoke", "simulated s / wall s", 300.0, true, speed),
+        figure("a seed of 60 simulated seconds", "wall s", 0.3, false, per_minute),
+        figure("peak memory of one job", "MB", 300.0, false, memory),
+        figure("a million operations checked", "s", 1.0, false, checks),
+    ])
+}
+
+/// Runs `once` for a few seeds.
+fn repeated(once: impl Fn(u64) -> Result<f64, String>) -> Result<Vec<f64>, String> {
+    (0..RUNS as u64).map(once).collect()
+}
+
+fn repeated_runs(plan: impl Fn(u64) -> Plan) -> Result<Vec<run::Finished>, String> {
+    (0..RUNS as u64).map(|seed| kept(&plan(seed))).collect()
+}
+
+/// Runs a plan that must be kept: the cost of a failing run says nothing.
+fn kept(plan: &Plan) -> Result<run::Finished, String> {
+    let finished = run::execute(plan, 0, false);
+    if finished.verdict == crate::outcome::Verdict::Kept {
+        return Ok(finished);
+    }
+    let message = finished.message.unwrap_or_default();
+    Err(format!("{} seed {} is {}: {message}", plan.scenario, plan.seed, finished.verdict.name()))
+}
+
+/// CPU of a cluster that nobody talks to: the difference between a long and a short run of it.
+fn idle_ms_per_s(plan: &Plan) -> Result<f64, String> {
+    let quiet = |seconds: u64| {
+        let mut plan = plan.clone();
+        plan.operations.clear();
+        plan.safety_us = seconds * 1_000_000;
+        kept(&plan)
+    };
+    let (short, long) = (quiet(10)?, quiet(10 + IDLE_S)?);
+    Ok((long.cpu_s - short.cpu_s) * 1000.0 / (long.simulated_s - short.simulated_s))
+}
+
+/// CPU of one operation: what a busy run costs beyond idling as long, start and end included.
+fn operation_us(plan: &Plan, idle_ms: f64) -> Result<f64, String> {
+    let rate = plan.operations.len() as u64 * 1_000_000 / plan.safety_us.max(1);
+    let mut busy = plan.clone();
+    // The same operations, closer together.
+    let closer = (BUSY_RATE as u64 / rate.max(1)).max(1);
+    busy.safety_us /= closer;
+    for operation in &mut busy.operations {
+        operation.at_us /= closer;
+    }
+    let finished = kept(&busy)?;
+    let idle_s = finished.simulated_s * idle_ms / 1000.0;
+    Ok((finished.cpu_s - idle_s) * 1e6 / finished.history.len() as f64)
+}
+
+/// Wall time to judge a generated history of [`CHECKED`] operations, one in a hundred of them unknown.
+#[expect(clippy::disallowed_methods, reason = "a tool's own clock")]
+fn check_s(seed: u64) -> f64 {
+    let history = crate::checker::sample::history(seed, CHECKED);
+    let start = std::time::Instant::now();
+    let report = crate::checker::etcd::check(&history);
+    let elapsed = start.elapsed().as_secs_f64();
+    assert_eq!(report.verdict, crate::checker::Verdict::Kept, "the sample keeps every promise");
+    elapsed
+}
+
+/// The most memory that this process ever held, from the kernel's own accounting; 0 where it does not tell.
+#[expect(clippy::disallowed_methods, reason = "a tool asking the kernel, not a member's disk")]
+fn peak_memory_mb() -> f64 {
+    let status = std::fs::read("/proc/self/status").unwrap_or_default();
+    String::from_utf8_lossy(&status)
+        .lines()
+        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
+        .map_or(0.0, |kilobytes: f64| kilobytes / 1024.0)
+}
+
+fn median(values: &[f64]) -> f64 {
+    let mut sorted = values.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    sorted[sorted.len() / 2]
+}
+
+fn figure(
+    name: &'static str,
+    unit: &'static str,
+    aim: f64,
+    more_is_better: bool,
+    values: Vec<f64>,
+) -> Figure {
+    let low = values.iter().copied().fold(f64::INFINITY, f64::min);
+    let high = values.iter().copied().fold(0.0, f64::max);
+    Figure { name, unit, aim, more_is_better, median: median(&values), low, high }
+}
+
+fn table(figures: &[Figure]) -> String {
+    let mut table = comfy_table::Table::new();
+    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.set_header(["what", "median", "low .. high", "unit", "aim", "met"]);
+    for figure in figures {
+        let sign = if figure.more_is_better { "≥" } else { "≤" };
+        table.add_row([
+            figure.name.to_string(),
+            short(figure.median),
+            format!("{} .. {}", short(figure.low), short(figure.high)),
+            figure.unit.to_string(),
+            format!("{sign} {}", short(figure.aim)),
+            (if figure.met() { "yes" } else { "no" }).to_string(),
+        ]);
+    }
+    table.to_string()
+}
+
+/// Three significant digits, more or less.
+fn short(value: f64) -> String {
+    match value {
+        value if value >= 100.0 => format!("{value:.0}"),
+        value if value >= 10.0 => format!("{value:.1}"),
+        value => format!("{value:.2}"),
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "the result of the command")]
+fn say(text: &str) {
+    println!("{text}");
+}
