@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::checker;
 use crate::run;
 use crate::scenario::{draw, library, plan::Plan};
 
@@ -18,8 +19,6 @@ const RUNS: usize = 5;
 const IDLE_S: u64 = 600;
 /// Operations each virtual second when the cost of one is wanted: far above what idling costs.
 const BUSY_RATE: usize = 200;
-/// Operations in the history that is checked.
-const CHECKED: usize = 1_000_000;
 
 /// One figure.
 #[derive(Debug, Serialize)]
@@ -69,11 +68,10 @@ fn measure() -> Result<Vec<Figure>, String> {
     eprintln!("smoke …");
     let runs = repeated_runs(|seed| draw::plan(&smoke, seed))?;
     let speed: Vec<f64> = runs.iter().map(|run| run.simulated_s / run.wall_s).collect();
-    let per_minute: Vec<f64> =
-        runs.iter().map(|run| run.wall_s * 60.0 / run.simulated_s).collect();
+    let per_minute: Vec<f64> = runs.iter().map(|run| run.wall_s * 60.0 / run.simulated_s).collect();
     let memory = vec![peak_memory_mb()];
     eprintln!("the checker …");
-    let checks = repeated(|seed| Ok(check_s(seed)))?;
+    let checks = repeated(|_| Ok(check_s()))?;
     Ok(vec![
         figure("an idle three-member cluster", "ms of CPU / simulated s", 1.0, false, idle),
         figure("a client operation, everything on", "µs of CPU", 150.0, false, operation),
@@ -95,7 +93,7 @@ fn repeated_runs(plan: impl Fn(u64) -> Plan) -> Result<Vec<run::Finished>, Strin
 
 /// Runs a plan that must be kept: the cost of a failing run says nothing.
 fn kept(plan: &Plan) -> Result<run::Finished, String> {
-    let finished = run::execute(plan, 0, false);
+    let finished = run::execute(plan, &run::Manner::default());
     if finished.verdict == crate::outcome::Verdict::Kept {
         return Ok(finished);
     }
@@ -130,15 +128,15 @@ fn operation_us(plan: &Plan, idle_ms: f64) -> Result<f64, String> {
     Ok((finished.cpu_s - idle_s) * 1e6 / finished.history.len() as f64)
 }
 
-/// Wall time to judge a generated history of [`CHECKED`] operations, one in a hundred of them unknown.
+/// Wall time to judge a generated history of a million operations, one in a hundred of them unknown.
 #[expect(clippy::disallowed_methods, reason = "a tool's own clock")]
-fn check_s(seed: u64) -> f64 {
-    let history = crate::checker::sample::history(seed, CHECKED);
+fn check_s() -> f64 {
+    let history = checker::bench::history(checker::bench::MILLION);
     let start = std::time::Instant::now();
-    let report = crate::checker::etcd::check(&history);
-    let elapsed = start.elapsed().as_secs_f64();
-    assert_eq!(report.verdict, crate::checker::Verdict::Kept, "the sample keeps every promise");
-    elapsed
+    let report = checker::etcd::check(&history);
+    let elapsed_s = start.elapsed().as_secs_f64();
+    assert_eq!(report.verdict, checker::Verdict::Kept, "the sample keeps every promise");
+    elapsed_s
 }
 
 /// The most memory that this process ever held, from the kernel's own accounting; 0 where it does not tell.

@@ -100,8 +100,9 @@ fn all(options: &BugsArgs) -> Result<Vec<Finding>, String> {
 /// Reads `scenarios/bugs/*/bug.toml`.
 fn load(root: &Path, ids: &[String]) -> Result<BTreeMap<String, Bug>, String> {
     let folder = root.join("scenarios/bugs");
-    let entries = std::fs::read_dir(&folder)
-        .map_err(|error| format!("{}: {error}; run it from the project's root", folder.display()))?;
+    let entries = std::fs::read_dir(&folder).map_err(|error| {
+        format!("{}: {error}; run it from the project's root", folder.display())
+    })?;
     let mut bugs = BTreeMap::new();
     for entry in entries {
         let path = entry.map_err(|error| error.to_string())?.path();
@@ -110,8 +111,8 @@ fn load(root: &Path, ids: &[String]) -> Result<BTreeMap<String, Bug>, String> {
             continue;
         }
         let file = path.join("bug.toml");
-        let text =
-            std::fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        let text = std::fs::read_to_string(&file)
+            .map_err(|error| format!("{}: {error}", file.display()))?;
         let bug = toml::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?;
         bugs.insert(id, bug);
     }
@@ -159,7 +160,8 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
 fn compile(root: &Path, tree: &Path) -> Result<(), String> {
     // The same compiler by the same name for every tree: cargo then keeps the compiled RocksDB.
     let compiler = |variable: &str, name: &str| {
-        std::env::var_os(variable).unwrap_or_else(|| root.join("scripts").join(name).into_os_string())
+        std::env::var_os(variable)
+            .unwrap_or_else(|| root.join("scripts").join(name).into_os_string())
     };
     let output = Command::new("cargo")
         .current_dir(tree)
@@ -175,11 +177,20 @@ fn compile(root: &Path, tree: &Path) -> Result<(), String> {
     if output.status.success() {
         return Ok(());
     }
-    Err(format!("the patched server does not compile:\n{}", String::from_utf8_lossy(&output.stderr)))
+    Err(format!(
+        "the patched server does not compile:\n{}",
+        String::from_utf8_lossy(&output.stderr)
+    ))
 }
 
 /// Sweeps growing batches of seeds until one run fails.
-fn hunt(root: &Path, program: &Path, id: &str, bug: &Bug, seeds: &Range<u64>) -> Result<Finding, String> {
+fn hunt(
+    root: &Path,
+    program: &Path,
+    id: &str,
+    bug: &Bug,
+    seeds: &Range<u64>,
+) -> Result<Finding, String> {
     let mut finding = Finding {
         bug: id.to_owned(),
         about: bug.about.clone(),
