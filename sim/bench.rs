@@ -9,6 +9,7 @@ use std::process::ExitCode;
 
 use serde::Serialize;
 
+use crate::check::timed;
 use crate::checker;
 use crate::run;
 use crate::scenario::{draw, library, plan::Plan};
@@ -129,14 +130,11 @@ fn operation_us(plan: &Plan, idle_ms: f64) -> Result<f64, String> {
 }
 
 /// Wall time to judge a generated history of a million operations, one in a hundred of them unknown.
-#[expect(clippy::disallowed_methods, reason = "a tool's own clock")]
 fn check_s() -> f64 {
     let history = checker::bench::history(checker::bench::MILLION);
-    let start = std::time::Instant::now();
-    let report = checker::etcd::check(&history);
-    let elapsed_s = start.elapsed().as_secs_f64();
+    let (report, wall_s) = timed(|| checker::etcd::check(&history));
     assert_eq!(report.verdict, checker::Verdict::Kept, "the sample keeps every promise");
-    elapsed_s
+    wall_s
 }
 
 /// The most memory that this process ever held, from the kernel's own accounting; 0 where it does not tell.

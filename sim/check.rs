@@ -7,7 +7,7 @@ use std::time::Instant;
 
 use serde::Serialize;
 
-use crate::checker::{self, Report, Verdict, bench, render};
+use crate::checker::{self, Report, Verdict, render};
 use crate::history::Operation;
 
 /// What a history is a history of.
@@ -85,22 +85,6 @@ fn check_file(file: &Path, options: Options) -> u8 {
         _ if !report.malformed.is_empty() => UNREADABLE,
         Verdict::Kept => KEPT,
         Verdict::Broken | Verdict::Undecided => BROKEN,
-    }
-}
-
-/// Times the check of a million operations and prints one line.
-#[expect(clippy::print_stdout, reason = "a command's answer")]
-pub fn main_bench() -> ExitCode {
-    let shape = bench::MILLION;
-    let operations = bench::history(shape);
-    let (report, wall_s) = timed(|| checker::etcd::check(&operations));
-    println!(
-        "checker: {} operations, one in {} unknown: {wall_s:.3} s, {} holes, {} search steps",
-        shape.operations, shape.unknown_one_in, report.stats.holes, report.stats.search_steps
-    );
-    match report.verdict {
-        Verdict::Kept => ExitCode::from(KEPT),
-        Verdict::Broken | Verdict::Undecided => ExitCode::from(BROKEN),
     }
 }
 

@@ -176,7 +176,11 @@ fn parse_seeds(text: &str) -> Result<std::ops::Range<u64>, String> {
     let (low, high) = text.split_once("..").ok_or("write a range, such as 0..200")?;
     let number = |text: &str| text.parse::<u64>().map_err(|_| format!("`{text}` is not a seed"));
     let range = number(low)?..number(high)?;
-    if range.is_empty() { Err("the range is empty: it ends before the last number".into()) } else { Ok(range) }
+    if range.is_empty() {
+        Err("the range is empty: it ends before the last number".into())
+    } else {
+        Ok(range)
+    }
 }
 
 fn parse_budget(text: &str) -> Result<Duration, String> {
@@ -209,7 +213,8 @@ mod tests {
         for name in ["run", "sweep", "replay", "check"] {
             let mut command = Cli::command();
             command.build();
-            let help = command.find_subcommand_mut(name).expect("the command is there").render_help();
+            let help =
+                command.find_subcommand_mut(name).expect("the command is there").render_help();
             insta::assert_snapshot!(format!("help-{name}"), help);
         }
     }

@@ -32,13 +32,23 @@ pub struct Folder<'a> {
 impl Folder<'_> {
     /// Writes all files into `dir`, which is made. Errors: what could not be written.
     pub fn write(&self, dir: &Path) -> Result<(), String> {
-        std::fs::create_dir_all(dir).map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
-        let history = self.history.iter().map(|op| serde_json::to_string(op).expect("operations are plain data"));
+        std::fs::create_dir_all(dir)
+            .map_err(|error| format!("cannot make {}: {error}", dir.display()))?;
+        let history = self
+            .history
+            .iter()
+            .map(|op| serde_json::to_string(op).expect("operations are plain data"));
         let verdict = serde_json::to_string_pretty(self.summary).expect("summaries are plain data");
         if !self.scenario.is_empty() {
-            write_lines(&dir.join("scenario.toml"), std::iter::once(self.scenario.trim_end().to_string()))?;
+            write_lines(
+                &dir.join("scenario.toml"),
+                std::iter::once(self.scenario.trim_end().to_string()),
+            )?;
         }
-        write_lines(&dir.join("plan.json"), std::iter::once(self.plan.to_json().trim_end().to_string()))?;
+        write_lines(
+            &dir.join("plan.json"),
+            std::iter::once(self.plan.to_json().trim_end().to_string()),
+        )?;
         write_lines(&dir.join("history.jsonl"), history)?;
         write_lines(&dir.join("trace.jsonl"), self.trace.iter().cloned())?;
         write_lines(&dir.join("verdict.json"), std::iter::once(verdict))
@@ -63,7 +73,8 @@ pub fn write_lines(path: &Path, lines: impl Iterator<Item = String>) -> Result<(
 pub fn read_plan(path: &Path) -> Result<(Plan, String), String> {
     let file: PathBuf = if path.is_dir() { path.join("plan.json") } else { path.to_path_buf() };
     let shown = file.display();
-    let text = std::fs::read_to_string(&file).map_err(|error| format!("cannot read {shown}: {error}"))?;
+    let text =
+        std::fs::read_to_string(&file).map_err(|error| format!("cannot read {shown}: {error}"))?;
     let plan = Plan::from_json(&text).map_err(|error| format!("{shown} is not a plan: {error}"))?;
     let scenario = file.with_file_name("scenario.toml");
     Ok((plan, std::fs::read_to_string(scenario).unwrap_or_default()))
@@ -98,7 +109,13 @@ mod tests {
             met: Default::default(),
             repeat: String::new(),
         };
-        let folder = Folder { scenario: &scenario.source, plan: &plan, history: &[], trace: &[], summary: &summary };
+        let folder = Folder {
+            scenario: &scenario.source,
+            plan: &plan,
+            history: &[],
+            trace: &[],
+            summary: &summary,
+        };
         folder.write(&dir).unwrap();
         let (again, source) = read_plan(&dir).unwrap();
         assert_eq!((&again, source.trim_end()), (&plan, scenario.source.trim_end()));

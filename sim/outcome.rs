@@ -112,7 +112,11 @@ impl Summary {
     pub fn to_text(&self) -> String {
         let counts = |map: &BTreeMap<String, u64>| match map.len() {
             0 => "none".to_string(),
-            _ => map.iter().map(|(name, count)| format!("{name} {count}")).collect::<Vec<_>>().join(", "),
+            _ => map
+                .iter()
+                .map(|(name, count)| format!("{name} {count}"))
+                .collect::<Vec<_>>()
+                .join(", "),
         };
         let mut out = format!(
             "{} seed {}: {}\n  trace      {}\n  simulated  {:.1} s in {:.2} s of wall time ({:.2} s of CPU)\n",
@@ -125,12 +129,14 @@ impl Summary {
             self.cpu_s,
         );
         out += &format!("  operations {} ({})\n", self.ops, counts(&self.outcomes));
-        out += &format!("  faults     {}\n  met        {}\n", counts(&self.faults), counts(&self.met));
+        out +=
+            &format!("  faults     {}\n  met        {}\n", counts(&self.faults), counts(&self.met));
         if let Some(rule) = &self.rule {
             out += &format!("  rule       {rule}\n");
         }
         if let Some(message) = &self.message {
-            out += &format!("  why        {}\n", message.trim_end().replace('\n', "\n             "));
+            out +=
+                &format!("  why        {}\n", message.trim_end().replace('\n', "\n             "));
         }
         if !self.proof.is_empty() {
             let proof: Vec<String> = self.proof.iter().map(|op| format!("#{op}")).collect();
@@ -150,9 +156,16 @@ mod tests {
     /// Exit codes are those that the design promises, and the gravest verdict of a sweep decides.
     #[test]
     fn exit_codes() {
-        let codes: Vec<_> = Verdict::ALL.iter().map(|verdict| (verdict.name(), verdict.exit_code())).collect();
-        let expected =
-            [("kept", 0), ("broken", 1), ("undecided", 1), ("stuck", 3), ("differs", 4), ("crashed", 5)];
+        let codes: Vec<_> =
+            Verdict::ALL.iter().map(|verdict| (verdict.name(), verdict.exit_code())).collect();
+        let expected = [
+            ("kept", 0),
+            ("broken", 1),
+            ("undecided", 1),
+            ("stuck", 3),
+            ("differs", 4),
+            ("crashed", 5),
+        ];
         assert_eq!(codes, expected);
         assert_eq!(exit_code([]), 0);
         assert_eq!(exit_code([Verdict::Kept, Verdict::Stuck, Verdict::Kept]), 3);

@@ -30,7 +30,12 @@ pub fn main_run(args: &RunArgs) -> ExitCode {
         &plan,
         &scenario.source,
         repeat,
-        &How { json: args.json, out: args.out.as_deref(), twice: args.twice, log: args.log.clone() },
+        &How {
+            json: args.json,
+            out: args.out.as_deref(),
+            twice: args.twice,
+            log: args.log.clone(),
+        },
     )
 }
 
@@ -48,7 +53,12 @@ pub fn main_replay(args: &ReplayArgs) -> ExitCode {
         &plan,
         &source,
         repeat,
-        &How { json: args.json, out: args.out.as_deref(), twice: args.twice, log: args.log.clone() },
+        &How {
+            json: args.json,
+            out: args.out.as_deref(),
+            twice: args.twice,
+            log: args.log.clone(),
+        },
     )
 }
 
@@ -67,7 +77,8 @@ fn once(plan: &Plan, source: &str, repeat: String, how: &How<'_>) -> ExitCode {
         return ExitCode::from(EXIT_USAGE);
     }
     let trace_lines = if how.out.is_some() { run::TRACE_LINES } else { 0 };
-    let finished = run::execute(plan, &Manner { trace_lines, twice: how.twice, log: how.log.clone() });
+    let finished =
+        run::execute(plan, &Manner { trace_lines, twice: how.twice, log: how.log.clone() });
     let summary = finished.summary(plan, repeat);
     if how.json {
         println!("{}", summary.to_json());

@@ -16,8 +16,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::cli::SweepArgs;
 use crate::folder::{Folder, write_lines};
 use crate::outcome::{EXIT_UNMET, EXIT_USAGE, Summary, Verdict, exit_code};
-use crate::scenario::{Scenario, draw, library};
 use crate::run::{self, Manner};
+use crate::scenario::{Scenario, draw, library};
 use crate::{junit, table};
 
 /// One run of a sweep.
@@ -181,7 +181,8 @@ fn one(item: &Item<'_>, args: &SweepArgs) -> Summary {
     }
     let Some(out) = &args.out else { return summary };
     // Traces cost too much to keep for runs that are kept; a failure is worth a second run with lines.
-    let finished = run::execute(&plan, &Manner { trace_lines: run::TRACE_LINES, ..Manner::default() });
+    let finished =
+        run::execute(&plan, &Manner { trace_lines: run::TRACE_LINES, ..Manner::default() });
     let dir = out.join(format!("{}-{}", item.scenario.name, item.seed));
     let folder = Folder {
         scenario: &item.scenario.source,

@@ -170,4 +170,6 @@ impl Storage {
 }
 
 #[cfg(test)]
+pub(crate) mod testing;
+#[cfg(test)]
 mod tests;

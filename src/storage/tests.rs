@@ -1,9 +1,9 @@
 //! What the storage promises, on a real RocksDB.
 #![allow(clippy::disallowed_methods, reason = "files are damaged behind the storage's back")]
 
+use super::testing::{Folder, storage};
 use super::{Family, Storage, StorageOptions};
 use crate::host::Backend;
-use crate::state::testing::{Folder, storage};
 
 fn keys(storage: &Storage, family: Family) -> Vec<Vec<u8>> {
     let mut cursor = storage.cursor();

@@ -222,7 +222,10 @@ fn applied_twice(patient: &mut Patient) -> Option<()> {
     let first = patient.pick(is_put)?;
     let Request::Put(put) = patient.operations[first].request.clone() else { return None };
     let returned = patient.operations[first].returned?;
-    let same = |op: &Operation| matches!(&op.request, Request::Put(other) if other.key == put.key && other.value != put.value);
+    let same = |op: &Operation| {
+        let Request::Put(other) = &op.request else { return false };
+        other.key == put.key && other.value != put.value
+    };
     let second = patient.pick(|op| is_put(op) && op.call > returned && same(op))?;
     let hole = revision(&patient.operations[second]);
     patient.operations.remove(second);
@@ -300,7 +303,10 @@ fn wrong_deleted(patient: &mut Patient) -> Option<()> {
 
 /// Only a txn with two empty lists can claim either without more lies.
 fn wrong_branch(patient: &mut Patient) -> Option<()> {
-    let is = |op: &Operation| matches!((&op.request, &op.response), (Request::Txn(txn), Some(_)) if txn.success.is_empty() && txn.failure.is_empty());
+    let is = |op: &Operation| {
+        let (Request::Txn(txn), Some(_)) = (&op.request, &op.response) else { return false };
+        txn.success.is_empty() && txn.failure.is_empty()
+    };
     let at = patient.pick(is)?;
     let Body::Txn { succeeded, .. } = &mut response(&mut patient.operations[at])?.body else {
         return None;
