@@ -6,22 +6,11 @@ use crate::scenario::plan::Plan;
 /// Runs `plan` in a fresh thread and waits for it.
 #[must_use]
 pub fn alone(plan: &Plan, manner: &Manner) -> Finished {
-    #[cfg(madsim)]
-    let printer = manner
-        .log
-        .as_deref()
-        .map(super::logs::printer)
-        .and_then(|printer| printer.inspect_err(|error| eprintln!("sim: {error}")).ok());
-    #[cfg(not(madsim))]
-    let printer: Option<tracing::Dispatch> = None;
     std::thread::scope(|scope| {
         std::thread::Builder::new()
             .name(format!("{}-{}", plan.scenario, plan.seed))
             .stack_size(STACK_BYTES)
-            .spawn_scoped(scope, || {
-                let _shown = printer.as_ref().map(tracing::dispatcher::set_default);
-                timed(plan, manner)
-            })
+            .spawn_scoped(scope, || timed(plan, manner))
             .expect("the machine can make one more thread")
             .join()
             .expect("panics inside a run are caught there")
@@ -45,7 +34,16 @@ fn timed(plan: &Plan, manner: &Manner) -> Finished {
 
 #[cfg(madsim)]
 fn run(plan: &Plan, manner: &Manner) -> Finished {
-    super::judge::judge(super::phases::run(plan, manner.trace_lines))
+    let (listener, counts) = super::logs::listener(manner.log.as_deref()).unwrap_or_else(|error| {
+        eprintln!("sim: {error}");
+        super::logs::listener(None).expect("without a filter nothing can be wrong with it")
+    });
+    let listening = tracing::dispatcher::set_default(&listener);
+    let mut ended = super::phases::run(plan, manner.trace_lines);
+    drop(listening);
+    let counts = counts.get().into_iter().map(|(name, count)| (name.to_string(), count));
+    ended.notes.met.extend(counts);
+    super::judge::judge(ended)
 }
 
 #[cfg(not(madsim))]
