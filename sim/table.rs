@@ -8,7 +8,7 @@ use crate::outcome::{Summary, Verdict};
 #[must_use]
 pub fn table(summaries: &[Summary]) -> String {
     let mut table = Table::new();
-    table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
+    table.load_style(comfy_table::presets::UTF8_FULL_CONDENSED);
     table.set_header([
         "scenario",
         "runs",
