@@ -72,7 +72,9 @@ fn check_file(file: &Path, options: Options) -> u8 {
             return UNREADABLE;
         }
     };
-    let (report, wall_s) = timed(|| checker::etcd::check(&operations));
+    let (report, wall_s) = timed(|| match options.model {
+        Model::Etcd => checker::etcd::check(&operations),
+    });
     if options.json {
         let line =
             Line { file: file.display().to_string(), error: None, report: Some(&report), wall_s };

@@ -145,10 +145,3 @@ pub struct Report {
     /// How much was looked at.
     pub stats: Stats,
 }
-
-impl Report {
-    /// The rule of the first violation, if one was broken.
-    pub fn rule(&self) -> Option<&'static str> {
-        self.violations.first().map(|violation| violation.rule)
-    }
-}

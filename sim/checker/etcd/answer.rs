@@ -11,16 +11,16 @@ use super::store::{Slot, Store};
 use crate::checker::render;
 use crate::history::{Body, KeyValue, Range, SortOrder, SortTarget};
 
-/// Compares the answer to a range with the store as it is.
+/// Compares the answer to a range with the store as it is; `single` as in [`Keys::single`].
 pub(super) fn compare<'a>(
     keys: &Keys<'a>,
     store: &Store<'a>,
-    range: &'a Range,
+    (range, single): (&'a Range, u32),
     body: &'a Body,
     diffs: &mut Vec<Diff<'a>>,
 ) {
     let Body::Range { kvs, more, count } = body else { return };
-    let span = keys.span(&range.key.0, &range.range_end.0);
+    let span = keys.span_of(single, &range.key.0, &range.range_end.0);
     let before = diffs.len();
     let held = store.count_in(span.clone());
     let mut cut = false;
@@ -73,7 +73,8 @@ fn is_plain(range: &Range) -> bool {
     by_key && !is_filtered(range)
 }
 
-fn is_filtered(range: &Range) -> bool {
+/// Whether keys of the range may be left out for their revisions.
+pub(super) fn is_filtered(range: &Range) -> bool {
     range.min_mod_revision != 0
         || range.max_mod_revision != 0
         || range.min_create_revision != 0

@@ -43,6 +43,8 @@ pub(super) struct Judge<'s, 'a> {
     pub(super) revision: i64,
     /// Index of the operation.
     pub(super) writer: u32,
+    /// The one key that the request names, as in [`Keys::single`].
+    single: u32,
     /// Changes made so far.
     pub(super) changes: usize,
     pub(super) diffs: Vec<Diff<'a>>,
@@ -55,7 +57,8 @@ impl<'s, 'a> Judge<'s, 'a> {
         revision: i64,
         writer: u32,
     ) -> Self {
-        Self { keys, store, revision, writer, changes: 0, diffs: Vec::new() }
+        let single = keys.single(writer);
+        Self { keys, store, revision, writer, single, changes: 0, diffs: Vec::new() }
     }
 
     /// Does the request and compares the answer, if there is one.
@@ -150,6 +153,7 @@ impl<'s, 'a> Judge<'s, 'a> {
             Request::Range(range) => {
                 // Reads of the past are compared when the replay is there.
                 if let Some(body) = body.filter(|_| range.revision <= 0) {
+                    let range = (range, self.single);
                     answer::compare(self.keys, self.store, range, body, &mut self.diffs);
                 }
             }
@@ -160,7 +164,7 @@ impl<'s, 'a> Judge<'s, 'a> {
     }
 
     fn put(&mut self, put: &'a Put, body: Option<&'a Body>) {
-        let id = self.keys.id(&put.key.0).expect("every key put has a number");
+        let id = self.keys.span_of(self.single, &put.key.0, &[]).start;
         let old = *self.store.get(id);
         if let Some(Body::Put { prev_kv }) = body {
             if !old.is_alive() && (put.ignore_value || put.ignore_lease) {
@@ -192,7 +196,7 @@ impl<'s, 'a> Judge<'s, 'a> {
     }
 
     fn delete(&mut self, delete: &'a DeleteRange, body: Option<&'a Body>) {
-        let span = self.keys.span(&delete.key.0, &delete.range_end.0);
+        let span = self.keys.span_of(self.single, &delete.key.0, &delete.range_end.0);
         let doomed: Vec<u32> = self.store.alive_in(span.clone()).collect();
         if let Some(Body::DeleteRange { deleted, prev_kvs }) = body {
             if delete.prev_kv {

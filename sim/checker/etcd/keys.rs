@@ -6,40 +6,67 @@ use std::ops::Range;
 
 use crate::history::{Operation, Request};
 
-/// Every key that any request could have put; no other key can ever exist.
+/// Not a request for one key.
+pub(super) const SEVERAL: u32 = u32::MAX;
+
+/// Every key that any request names; a key that none could have put stays empty.
 pub(super) struct Keys<'a> {
     numbers: HashMap<&'a [u8], u32, BuildHasherDefault<Quick>>,
     sorted: Vec<&'a [u8]>,
+    /// For each operation that names exactly one key, its number.
+    single: Vec<u32>,
 }
 
 impl<'a> Keys<'a> {
     pub(super) fn new(operations: &'a [Operation]) -> Self {
-        let mut keys = Self { numbers: HashMap::default(), sorted: Vec::new() };
-        for operation in operations {
-            keys.add(&operation.request);
+        let mut keys = Self { numbers: HashMap::default(), sorted: Vec::new(), single: Vec::new() };
+        keys.single = operations.iter().map(|operation| keys.add(&operation.request)).collect();
+        // So far numbered as they came; from here on in order.
+        let mut order: Vec<u32> = (0..keys.sorted.len() as u32).collect();
+        order.sort_unstable_by_key(|first| keys.sorted[*first as usize]);
+        let mut renumbered = vec![0; order.len()];
+        for (number, first) in order.iter().enumerate() {
+            renumbered[*first as usize] = number as u32;
         }
-        keys.sorted.sort_unstable();
+        for single in keys.single.iter_mut().filter(|single| **single != SEVERAL) {
+            *single = renumbered[*single as usize];
+        }
+        keys.sorted = order.iter().map(|first| keys.sorted[*first as usize]).collect();
         for (number, key) in keys.sorted.iter().enumerate() {
             keys.numbers.insert(key, number as u32);
         }
         keys
     }
 
-    fn add(&mut self, request: &'a Request) {
-        match request {
-            Request::Put(put) => {
-                let key = put.key.0.as_slice();
-                if self.numbers.insert(key, 0).is_none() {
-                    self.sorted.push(key);
-                }
-            }
+    fn add(&mut self, request: &'a Request) -> u32 {
+        let key = match request {
+            Request::Put(put) => &put.key,
+            Request::Range(range) if range.range_end.0.is_empty() => &range.key,
+            Request::DeleteRange(delete) if delete.range_end.0.is_empty() => &delete.key,
             Request::Txn(txn) => {
                 for inner in txn.success.iter().chain(&txn.failure) {
                     self.add(inner);
                 }
+                return SEVERAL;
             }
-            Request::Range(_) | Request::DeleteRange(_) | Request::Compact { .. } => {}
+            _ => return SEVERAL,
+        };
+        let next = self.sorted.len() as u32;
+        let number = *self.numbers.entry(&key.0).or_insert(next);
+        if number == next {
+            self.sorted.push(&key.0);
         }
+        number
+    }
+
+    /// The number of the one key that an operation names; [`SEVERAL`] if there is not one.
+    pub(super) fn single(&self, operation: u32) -> u32 {
+        self.single[operation as usize]
+    }
+
+    /// As [`Keys::span`], quicker where the one key is known.
+    pub(super) fn span_of(&self, single: u32, key: &[u8], range_end: &[u8]) -> Range<u32> {
+        if single == SEVERAL { self.span(key, range_end) } else { single..single + 1 }
     }
 
     /// How many keys there are.
@@ -47,7 +74,7 @@ impl<'a> Keys<'a> {
         self.sorted.len()
     }
 
-    /// The number of a key, if it was ever put.
+    /// The number of a key, if any request names it.
     pub(super) fn id(&self, key: &[u8]) -> Option<u32> {
         self.numbers.get(key).copied()
     }

@@ -10,16 +10,17 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::evidence::{Evidence, Suspects};
 use super::explain::Explain;
 use super::judge::{Diff, Judge};
+use super::keys::SEVERAL;
 use super::order::Order;
 use super::place::Kind;
 use super::search::{Blame, Conflict, Search};
 use super::store::{NOBODY, Slot, Store};
 use super::timeline::Timeline;
 use super::{Found, History, answer};
-use crate::history::{Body, Range, Request, Response, SortOrder, SortTarget};
+use crate::history::{Body, Range, Request, Response};
 
 /// Widest range of keys whose absence is noted as confirmed.
-const CONFIRM_KEYS: u32 = 64;
+const CONFIRM_KEYS: usize = 64;
 
 /// The replay of one history.
 pub(super) struct Replay<'h, 'a> {
@@ -250,7 +251,7 @@ impl<'h, 'a> Replay<'h, 'a> {
                     answer::compare(
                         &self.history.keys,
                         &self.store,
-                        range,
+                        (range, self.history.keys.single(op)),
                         &response.body,
                         &mut diffs,
                     );
@@ -259,7 +260,7 @@ impl<'h, 'a> Replay<'h, 'a> {
                 request => self.try_out(op, at, request, response),
             };
             if diffs.is_empty() && self.search.has_choices() {
-                self.confirm(&operation.request, response, at);
+                self.confirm(op, &operation.request, response, at);
             }
             self.compare(op, at, diffs)?;
         }
@@ -287,6 +288,7 @@ impl<'h, 'a> Replay<'h, 'a> {
         let Some(reads) = self.inner.get(&at) else { return Ok(()) };
         for (op, range, body) in reads.clone() {
             let mut diffs = Vec::new();
+            let range = (range, SEVERAL);
             answer::compare(&self.history.keys, &self.store, range, body, &mut diffs);
             self.compare(op, at, diffs)?;
         }
@@ -325,30 +327,26 @@ impl<'h, 'a> Replay<'h, 'a> {
     }
 
     /// Notes which keys an answer without differences has confirmed.
-    fn confirm(&mut self, request: &Request, response: &Response, at: i64) {
-        let (Request::Range(range), Body::Range { kvs, more, .. }) = (request, &response.body)
-        else {
+    fn confirm(&mut self, op: u32, request: &Request, response: &Response, at: i64) {
+        let (Request::Range(range), Body::Range { kvs, .. }) = (request, &response.body) else {
             return;
         };
+        if range.keys_only || range.count_only {
+            return;
+        }
+        let single = self.history.keys.single(op);
+        if single != SEVERAL && !answer::is_filtered(range) {
+            self.search.confirm(single, at);
+            return;
+        }
         let span = self.history.keys.span(&range.key.0, &range.range_end.0);
-        let plain = Range {
-            key: range.key.clone(),
-            range_end: range.range_end.clone(),
-            serializable: range.serializable,
-            revision: range.revision,
-            sort_order: SortOrder::None,
-            sort_target: SortTarget::Key,
-            ..Range::default()
-        };
-        if !more && *range == plain && span.len() as u32 <= CONFIRM_KEYS {
+        if range.limit == 0 && !answer::is_filtered(range) && span.len() <= CONFIRM_KEYS {
             for key in span {
                 self.search.confirm(key, at);
             }
-        } else if !range.keys_only {
-            for kv in kvs {
-                if let Some(key) = self.history.keys.id(&kv.key.0) {
-                    self.search.confirm(key, at);
-                }
+        } else {
+            for key in kvs.iter().filter_map(|kv| self.history.keys.id(&kv.key.0)) {
+                self.search.confirm(key, at);
             }
         }
     }

@@ -96,7 +96,7 @@ pub(super) struct Search {
     confirmed: Vec<i64>,
     left: Vec<i64>,
     /// Per key and kind (put or not): unused single writes less what all demands still need.
-    surplus: BTreeMap<(u32, bool), i64>,
+    surplus: Vec<[i64; 2]>,
     /// Demands that have begun: (until, number).
     active: BTreeSet<(i64, usize)>,
     next_demand: usize,
@@ -116,7 +116,7 @@ impl Search {
             wide: Vec::new(),
             confirmed: Vec::new(),
             left: timeline.demands.iter().map(|demand| demand.left).collect(),
-            surplus: BTreeMap::new(),
+            surplus: Vec::new(),
             active: BTreeSet::new(),
             next_demand: 0,
             reached: 0,
@@ -133,13 +133,12 @@ impl Search {
             return search;
         }
         search.confirmed = vec![0; history.keys.len()];
+        search.surplus = vec![[0; 2]; history.keys.len()];
         for (number, unknown) in evidence.unknowns.iter().enumerate() {
             if evidence.reserved[number].is_some() {
                 continue;
             }
-            if let Some(kind) = kind(unknown) {
-                *search.surplus.entry(kind).or_default() += 1;
-            }
+            search.spare(unknown, 1);
             let mut keys: BTreeSet<u32> = unknown.puts.iter().map(|put| put.key).collect();
             for span in &unknown.deletes {
                 if span.len() <= WIDE_KEYS {
@@ -153,9 +152,16 @@ impl Search {
             }
         }
         for demand in &timeline.demands {
-            *search.surplus.entry((demand.key, demand.is_put)).or_default() -= demand.left;
+            search.surplus[demand.key as usize][usize::from(demand.is_put)] -= demand.left;
         }
         search
+    }
+
+    /// Adds to the surplus of what the operation does.
+    fn spare(&mut self, unknown: &Unknown<'_>, more: i64) {
+        if let Some((key, is_put)) = kind(unknown) {
+            self.surplus[key as usize][usize::from(is_put)] += more;
+        }
     }
 
     pub(super) fn has_choices(&self) -> bool {
@@ -348,7 +354,7 @@ impl<'a> Replay<'_, 'a> {
     /// Whether no demand will need the operation.
     fn is_spare(&self, unknown: u32) -> bool {
         let kind = kind(&self.evidence.unknowns[unknown as usize]);
-        kind.is_some_and(|kind| self.search.surplus.get(&kind).is_some_and(|left| *left > 0))
+        kind.is_some_and(|(key, put)| self.search.surplus[key as usize][usize::from(put)] > 0)
     }
 
     /// Whether nobody looked at what the operation could touch from this revision on.
@@ -386,8 +392,8 @@ impl<'a> Replay<'_, 'a> {
         // What meets a demand takes from both sides.
         if let Some(demand) = demand {
             self.search.left[demand] -= 1;
-        } else if let Some(kind) = kind(owner) {
-            *self.search.surplus.entry(kind).or_default() -= 1;
+        } else {
+            self.search.spare(owner, -1);
         }
         true
     }
@@ -519,12 +525,13 @@ impl<'a> Replay<'_, 'a> {
 
     /// Takes back everything from a choice on; the choice itself stays, without an owner.
     fn rewind(&mut self, number: usize) {
-        for choice in &self.search.choices[number..] {
-            self.search.used[choice.unknown as usize] = 0;
-            if let Some(demand) = choice.demand {
-                self.search.left[demand] += 1;
-            } else if let Some(kind) = kind(&self.evidence.unknowns[choice.unknown as usize]) {
-                *self.search.surplus.entry(kind).or_default() += 1;
+        for at in number..self.search.choices.len() {
+            let (unknown, demand) =
+                (self.search.choices[at].unknown, self.search.choices[at].demand);
+            self.search.used[unknown as usize] = 0;
+            match demand {
+                Some(demand) => self.search.left[demand] += 1,
+                None => self.search.spare(&self.evidence.unknowns[unknown as usize], 1),
             }
         }
         self.search.choices.truncate(number + 1);

@@ -6,6 +6,7 @@
 
 use super::History;
 use super::evidence::Evidence;
+use super::keys::SEVERAL;
 use super::order::Order;
 use super::place::Kind;
 use super::store::NOBODY;
@@ -17,6 +18,12 @@ pub(super) struct Seen {
     pub(super) at: i64,
     /// (create, mod, version); `None` if the key was not there.
     pub(super) numbers: Option<(i64, i64, i64)>,
+}
+
+impl Seen {
+    fn of(kv: &KeyValue, at: i64) -> Self {
+        Self { at, numbers: Some((kv.create_revision, kv.mod_revision, kv.version)) }
+    }
 }
 
 /// Hidden writes that must lie within a range of revisions.
@@ -79,20 +86,31 @@ impl Timeline {
         seen.get(seen.partition_point(|seen| seen.at < revision))
     }
 
-    /// Whether a known write of a key deletes it (`false`) or puts it (`true`) within `(after, until]`.
-    pub(super) fn knows(&self, key: u32, is_put: bool, after: i64, until: i64) -> bool {
-        let known = &self.known[key as usize];
-        let from = known.partition_point(|(at, _)| *at <= after);
-        known[from..].iter().take_while(|(at, _)| *at <= until).any(|(_, put)| *put == is_put)
-    }
-
     fn is_open(&self, key: u32) -> bool {
         self.is_open[key as usize]
     }
 
     fn observe(&mut self, history: &History<'_>) {
-        for (operation, place) in history.operations.iter().zip(&history.places) {
+        for (index, operation) in history.operations.iter().enumerate() {
+            let place = &history.places[index];
+            let single = history.keys.single(index as u32);
+            if single != SEVERAL && !self.is_open(single) {
+                continue;
+            }
             let Some(response) = &operation.response else { continue };
+            if place.revision == 0 {
+                continue;
+            }
+            if let (Request::Range(range), Body::Range { kvs, .. }) =
+                (&operation.request, &response.body)
+                && let [kv] = kvs.as_slice()
+                && single != SEVERAL
+                && kv.key == range.key
+            {
+                let at = if range.revision > 0 { range.revision } else { place.revision };
+                self.seen[single as usize].push(Seen::of(kv, at));
+                continue;
+            }
             match place.kind {
                 Kind::Read | Kind::Stale => {
                     self.observe_reads(history, &operation.request, response, place.revision);
@@ -162,8 +180,7 @@ impl Timeline {
 
     fn observe_key(&mut self, history: &History<'_>, kv: &KeyValue, at: i64) {
         if let Some(key) = history.keys.id(&kv.key.0).filter(|key| self.is_open(*key)) {
-            let numbers = Some((kv.create_revision, kv.mod_revision, kv.version));
-            self.seen[key as usize].push(Seen { at, numbers });
+            self.seen[key as usize].push(Seen::of(kv, at));
         }
     }
 
@@ -206,8 +223,14 @@ impl Timeline {
                 }
                 continue;
             }
+            let single = history.keys.single(*owner);
+            if single != SEVERAL && !self.is_open(single) {
+                continue;
+            }
             let operation = &history.operations[*owner as usize];
-            if let Some(response) = &operation.response {
+            if single != SEVERAL && matches!(operation.request, Request::Put(_)) {
+                self.known[single as usize].push((revision, true));
+            } else if let Some(response) = &operation.response {
                 self.know_write(history, &operation.request, response, revision);
             }
         }
