@@ -84,7 +84,7 @@ fn all(options: &BugsArgs) -> Result<Vec<Finding>, String> {
     let bugs = load(&root, &options.ids)?;
     let mut findings = Vec::new();
     for (id, bug) in bugs {
-        eprintln!("{id}: {}", bug.about);
+        eprintln!("{id}: {}\n  seen: {}", bug.about, bug.seen);
         let program = build(&root, &id)?;
         let finding = hunt(&root, &program, &id, &bug, &options.seeds)?;
         if options.json {

@@ -63,8 +63,9 @@ impl Client {
                 self.cluster.world.sleep(wait_ns).await;
             }
             let request = self.seen.fill(&operation.request, &operation.fill);
-            let order = operation.members.iter().map(|index| *index as usize);
-            let member = order.clone().find(|index| Some(*index) != self.shunned).or(order.last());
+            let mut order = operation.members.iter().map(|index| *index as usize);
+            let liked = order.clone().find(|index| Some(*index) != self.shunned);
+            let member = liked.or_else(|| order.next_back());
             // Its answer is in the history.
             let _ = self.call(member.unwrap_or(0), &request, operation.timeout_us).await;
         }

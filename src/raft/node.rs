@@ -24,12 +24,13 @@ use super::log::LogStore;
 use super::membership::Transfer;
 use super::propose::{Proposal, Proposals};
 use super::read_index::{Leadership, ReadIndex};
+use super::recovery::REMEDY;
 use super::requests::Read;
 use super::snapshot::Received;
 use super::transport::{Edges, Transport};
 use super::waiters::{Answer, Waiters};
 use crate::config::Config;
-use crate::error::{Refusal, Result};
+use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::state::{Response, State};
 use crate::wal::{HardState, Mark, SnapshotStore, Wal};
@@ -194,9 +195,9 @@ impl Node {
         match event {
             Event::Message(message) => {
                 self.transport.heard(message.from);
-                self.step(message);
+                self.step(message)?;
             }
-            Event::Snapshot(received) => self.on_snapshot(received),
+            Event::Snapshot(received) => self.on_snapshot(received)?,
             Event::SnapshotSent { to, ok } => {
                 self.sends -= 1;
                 let status = if ok { SnapshotStatus::Finish } else { SnapshotStatus::Failure };
@@ -212,15 +213,40 @@ impl Node {
     }
 
     /// Steps a peer's message into raft.
-    fn step(&mut self, message: Message) {
+    fn step(&mut self, message: Message) -> Result<()> {
         if self.is_stale_rejection(&message) {
             tracing::debug!("ignored a late rejection of member {:x}", message.from);
-            return;
+            return Ok(());
         }
+        self.check_promises(&message)?;
         if let Err(error) = self.raw.step(message) {
             // A proposal that was forwarded to a member that leads no more, or a message of a stranger.
             tracing::debug!("raft refused a message: {error}");
         }
+        Ok(())
+    }
+
+    /// A leader's heartbeat tells a member to commit what that member itself has acknowledged. Where its log ends
+    /// before that, the log has lost what was promised, and going on could lose it for the cluster.
+    fn check_promises(&self, message: &Message) -> Result<()> {
+        let raft = &self.raw.raft;
+        let (acknowledged, last) = (message.commit, raft.raft_log.last_index());
+        let is_current = message.term >= raft.term;
+        if message.get_msg_type() != MessageType::MsgHeartbeat
+            || !is_current
+            || acknowledged <= last
+        {
+            return Ok(());
+        }
+        Err(Error::corrupt(
+            self.config.wal_dir(),
+            0,
+            format!(
+                "this member has acknowledged entry {acknowledged} to leader {:x} of term {}, but its log ends at \
+                 {last}: what was promised to be durable is lost; {REMEDY}",
+                message.from, message.term
+            ),
+        ))
     }
 
     /// Whether the message would make raft-rs 0.7.0 look for a follower's log below what the follower has
@@ -239,10 +265,10 @@ impl Node {
     }
 
     /// A snapshot has arrived: raft decides whether it is of use.
-    fn on_snapshot(&mut self, mut received: Box<Received>) {
+    fn on_snapshot(&mut self, mut received: Box<Received>) -> Result<()> {
         self.transport.heard(received.message.from);
         let message = std::mem::take(&mut received.message);
-        self.step(message);
+        self.step(message)?;
         let wanted = self.raw.snap().is_some_and(|snapshot| {
             let metadata = snapshot.get_metadata();
             (metadata.index, metadata.term) == (received.mark.index, received.mark.term)
@@ -250,6 +276,7 @@ impl Node {
         let place = if wanted { &mut self.received } else { &mut self.refused };
         assert!(place.is_none(), "a second snapshot was taken in before the first was dealt with");
         *place = Some(received);
+        Ok(())
     }
 
     /// Tells everybody about a change of term or leader.

@@ -53,7 +53,7 @@ struct Owner {
 }
 
 /// What to do about a member that cannot go on.
-const REMEDY: &str = "restore the folder, or remove this member from the cluster and add it again \
+pub(super) const REMEDY: &str = "restore the folder, or remove this member from the cluster and add it again \
     with an empty data folder";
 
 /// The format that this program writes.

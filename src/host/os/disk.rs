@@ -128,6 +128,10 @@ impl File for OsFile {
 
 /// Runs a call that may wait for the disk beside the tasks that must not wait for it.
 #[allow(clippy::disallowed_methods, reason = "the one place where waiting for a disk is allowed")]
+#[allow(
+    deprecated,
+    reason = "deprecated by the simulated runtime alone, where this host is not used"
+)]
 async fn blocking(call: impl FnOnce() -> io::Result<()> + Send + 'static) -> io::Result<()> {
     tokio::task::spawn_blocking(call).await.map_err(io::Error::other)?
 }
