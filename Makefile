@@ -5,7 +5,7 @@ BUDGET ?= 120s
 JOBS   ?= $(shell nproc)
 
 # Something outside that exports RUSTFLAGS would replace `--cfg madsim` without a word.
-unexport RUSTFLAGS
+unexport RUSTFLAGS RUSTDOCFLAGS
 
 .PHONY: help sim test verify verify-lints fix cluster bench bugs mutants guard tools
 
@@ -26,7 +26,7 @@ verify-lints:
 	cargo fmt --all --check
 	cargo clippy --all-targets -- -D warnings
 	cargo sim-clippy
-	RUSTDOCFLAGS="-D warnings" cargo doc --no-deps --document-private-items
+	cargo sim-doc
 
 fix: ## format and apply what clippy can mend by itself
 	cargo fmt --all

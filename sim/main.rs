@@ -12,7 +12,7 @@
 //! * [`checker`]: history → verdict; knows neither the world nor the server.
 //! * [`outcome`]: verdicts, exit codes and what is printed of a run.
 //! * [`sweep`], [`replay`], [`folder`]: many runs, one run again, what is kept of a failure.
-//! * [`bugs`], [`bench`]: what it takes to find known bugs, and what everything costs.
+//! * [`bugs`], [`mod@bench`]: what it takes to find known bugs, and what everything costs.
 #![cfg_attr(not(madsim), allow(dead_code))]
 #![allow(unreachable_pub, reason = "in a program `pub` says: meant for the other modules")]
 

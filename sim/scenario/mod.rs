@@ -1,6 +1,6 @@
 //! Scenarios: what a run is made of, as a file, as plain values, and (with a seed) as a plan.
 //!
-//! * [`file`] reads `scenarios/*.toml` and complains with line and suggestion.
+//! * [`mod@file`] reads `scenarios/*.toml` and complains with line and suggestion.
 //! * [`library`] finds them by name.
 //! * [`draw`] turns a scenario and a seed into a [`plan::Plan`], in which no choice is left open;
 //!   [`nemesis`] draws the faults, [`crate::workload`] the operations.
