@@ -3,7 +3,10 @@
 //! Invariants:
 //! * What a fault did, and nothing else, is undone at its end: a member that another fault holds down stays down.
 //! * Of several partitions at once, a link is cut while any of them cuts it.
+//! * A link is slow while any fault makes it so.
 //! * Whom a fault met is decided once, at its start.
+//!
+//! Watches one rule of its own, `leader-moved`: leadership that is said to have moved has.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +14,11 @@ use super::cluster::Cluster;
 use super::recorder::Recorder;
 use crate::scenario::FaultKind;
 use crate::scenario::plan::{Fault, Survival, Target};
-use crate::world;
+use crate::world::{self, Delay};
+
+/// A slow link: several times what clients' bytes need, so that much happens while one message is under way; short
+/// enough for heartbeats to come in time.
+const SLOW: Delay = Delay { min_ns: 5_000_000, max_ns: 250_000_000, tail_ppm: 0, tail_max_ns: 0 };
 
 /// The faults of a run and what they hold at the moment.
 pub struct Agenda {
@@ -19,6 +26,8 @@ pub struct Agenda {
     recorder: Recorder,
     /// Faults that cut links: what, and whom.
     partitions: BTreeMap<u32, (FaultKind, Vec<usize>)>,
+    /// Members with slow links, by the fault that slows them.
+    slow: BTreeMap<u32, Vec<usize>>,
     /// Links that are cut now.
     cut: BTreeSet<(usize, usize)>,
     /// Members that are down, by the fault that holds them.
@@ -35,6 +44,7 @@ impl Agenda {
             cluster: cluster.clone(),
             recorder: recorder.clone(),
             partitions: BTreeMap::new(),
+            slow: BTreeMap::new(),
             cut: BTreeSet::new(),
             down: BTreeMap::new(),
             paused: BTreeMap::new(),
@@ -97,6 +107,12 @@ impl Agenda {
                 self.each(&targets, |it, member| it.power_off(member, fault.id, fault.survival))
             }
             FaultKind::Pause => self.each(&targets, |it, member| it.pause(member, fault.id)),
+            FaultKind::Slow => {
+                self.slow.insert(fault.id, targets);
+                self.set_delays();
+                true
+            }
+            FaultKind::MoveLeader => self.each(&targets, |it, member| it.move_leader(member)),
         };
         self.recorder.fault(if met { fault.what.name() } else { "without-effect" });
     }
@@ -146,6 +162,45 @@ impl Agenda {
         true
     }
 
+    /// Asks whoever leads to hand over. Goes on by itself: the answer may take an election, or never come.
+    fn move_leader(&mut self, to: usize) -> bool {
+        let Some(from) = self.cluster.leader().filter(|from| *from != to) else { return false };
+        let Some(handle) = self.cluster.way_in(from) else { return false };
+        let (recorder, target) = (self.recorder.clone(), self.cluster.id(to));
+        let names = [from, to].map(|member| self.cluster.name(member).to_string());
+        self.cluster.world.spawn(self.cluster.node(from), async move {
+            let before = handle.header().term;
+            if handle.move_leader(target).await.is_err() {
+                return;
+            }
+            recorder.met("leadership_handed_over", 1);
+            if handle.header().term == before {
+                let [from, to] = names;
+                let sentence = format!(
+                    "{from} said that {to} leads now, but was still in term {before}, which it had led itself"
+                );
+                recorder.broken("leader-moved", sentence);
+            }
+        });
+        true
+    }
+
+    /// Makes links as slow as faults want them.
+    fn set_delays(&self) {
+        let net = self.cluster.world.net();
+        let is_slow = |member: &usize| self.slow.values().any(|inside| inside.contains(member));
+        for from in 0..self.cluster.count() {
+            for to in (0..self.cluster.count()).filter(|to| *to != from) {
+                let (one, other) = (self.cluster.node(from), self.cluster.node(to));
+                if is_slow(&from) || is_slow(&to) {
+                    net.set_delay(one, other, SLOW);
+                } else {
+                    net.reset_delay(one, other);
+                }
+            }
+        }
+    }
+
     fn wake(&mut self, member: usize) {
         if self.paused.remove(&member).is_some() {
             self.cluster.world.resume(self.cluster.node(member));
@@ -155,6 +210,9 @@ impl Agenda {
     fn end(&mut self, fault: u32) {
         if self.partitions.remove(&fault).is_some() {
             self.recut();
+        }
+        if self.slow.remove(&fault).is_some() {
+            self.set_delays();
         }
         let held = |map: &BTreeMap<usize, u32>| -> Vec<usize> {
             map.iter().filter(|(_, by)| **by == fault).map(|(member, _)| *member).collect()
@@ -171,6 +229,7 @@ impl Agenda {
     /// Ends everything that is still broken.
     pub fn heal(&mut self) {
         self.partitions.clear();
+        self.slow.clear();
         self.recut();
         for member in 0..self.cluster.count() {
             self.wake(member);

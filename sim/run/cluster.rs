@@ -82,6 +82,12 @@ impl Cluster {
         &self.members[index].name
     }
 
+    /// A member's id.
+    #[must_use]
+    pub fn id(&self, index: usize) -> u64 {
+        self.members[index].id
+    }
+
     /// A member's place, by name.
     #[must_use]
     pub fn index(&self, name: &str) -> Option<usize> {

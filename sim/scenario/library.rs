@@ -21,6 +21,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("power-loss-all", include_str!("../../scenarios/power-loss-all.toml")),
     ("power-loss-one", include_str!("../../scenarios/power-loss-one.toml")),
     ("power-loss-snapshot", include_str!("../../scenarios/power-loss-snapshot.toml")),
+    ("slow-links", include_str!("../../scenarios/slow-links.toml")),
     ("smoke", include_str!("../../scenarios/smoke.toml")),
 ];
 

@@ -93,6 +93,10 @@ pub enum FaultKind {
     PowerLoss,
     /// The process stands still; its connections stay open.
     Pause,
+    /// Every byte between the members named and the other members travels long, and each as long as it likes.
+    Slow,
+    /// Who leads is asked to hand leadership to the members named.
+    MoveLeader,
 }
 
 impl FaultKind {
@@ -104,6 +108,8 @@ impl FaultKind {
         (Self::Crash, "crash", "the process is killed and started again"),
         (Self::PowerLoss, "power-loss", "the machine loses power and what it had not synced"),
         (Self::Pause, "pause", "the process stands still for a while"),
+        (Self::Slow, "slow", "bytes between the members named and the others travel long"),
+        (Self::MoveLeader, "move-leader", "leadership is to be handed to the members named"),
     ];
 
     /// The name in files.

@@ -118,7 +118,7 @@ pub struct Operation {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fill {
-    /// The revision of a range or compaction.
+    /// The revision of a range or compaction, or of every range inside a txn that names one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<Seen>,
     /// The filter `min_mod_revision`.

@@ -110,7 +110,7 @@ impl<'a> Client<'a> {
             Kind::ListStale => vec![plain(Request::Range(everything(true)))],
             Kind::ListSome => vec![self.list_some(dice)],
             Kind::GetOld => vec![self.get_old(dice, key)],
-            Kind::Put => vec![plain(Request::Put(self.put(dice, key)))],
+            Kind::Put => vec![plain(Request::Put(self.put_or_keep(dice, key)))],
             Kind::Delete => vec![plain(Request::DeleteRange(self.delete(dice, key)))],
             Kind::CompareAndSwap => self.compare_and_swap(dice, key),
             Kind::Txn => vec![self.txn(dice)],
@@ -137,6 +137,21 @@ impl<'a> Client<'a> {
 
     fn put(&mut self, dice: &mut Dice, key: Bytes) -> Put {
         Put { key, value: self.value(dice), prev_kv: dice.percent(30), ..Put::default() }
+    }
+
+    /// A put; now and then one that keeps the value or the lease, and is refused where there is no key.
+    fn put_or_keep(&mut self, dice: &mut Dice, key: Bytes) -> Put {
+        match dice.below(16) {
+            0 => Put {
+                key,
+                ignore_value: true,
+                ignore_lease: dice.percent(30),
+                prev_kv: dice.percent(30),
+                ..Put::default()
+            },
+            1 => Put { ignore_lease: true, ..self.put(dice, key) },
+            _ => self.put(dice, key),
+        }
     }
 
     /// From the key to some key behind it, to the end of all keys, or just the key.
@@ -217,12 +232,30 @@ impl<'a> Client<'a> {
     }
 
     fn txn(&mut self, dice: &mut Dice) -> Drawn {
-        let compare = (0..dice.below(3)).map(|_| self.compare(dice)).collect();
-        let txn = Txn { compare, success: self.branch(dice, 0), failure: self.branch(dice, 0) };
-        (Request::Txn(txn), Fill { compare: dice.percent(60), ..Fill::default() })
+        let compare = (0..dice.below(3))
+            .map(|_| {
+                let key = self.key(dice);
+                self.compare(dice, key)
+            })
+            .collect();
+        // Now and then nothing but conditions: these read, too.
+        let only_conditions = dice.percent(12);
+        let txn = if only_conditions {
+            Txn { compare, ..Txn::default() }
+        } else {
+            Txn { compare, success: self.branch(dice), failure: self.branch(dice) }
+        };
+        // Where the past is read, mostly the near one: a txn that asks for too much does nothing at all.
+        let back = if dice.percent(85) { dice.within(0, 10) } else { dice.within(10, 80) };
+        let fill = Fill {
+            compare: dice.percent(60),
+            revision: reads_the_past(&txn).then_some(Seen(-(back as i64))),
+            ..Fill::default()
+        };
+        (Request::Txn(txn), fill)
     }
 
-    fn compare(&mut self, dice: &mut Dice) -> Compare {
+    fn compare(&mut self, dice: &mut Dice, key: Bytes) -> Compare {
         let result = *dice.pick(&[
             CompareResult::Equal,
             CompareResult::Greater,
@@ -238,14 +271,13 @@ impl<'a> Client<'a> {
             )),
             _ => CompareTarget::Lease(0),
         };
-        let key = self.key(dice);
         let range_end =
             if dice.percent(20) { self.range_end(dice, &key) } else { Bytes::default() };
         Compare { key, range_end, result, target }
     }
 
     /// One branch of a txn: each key is written at most once, as etcd demands; now and then a txn inside.
-    fn branch(&mut self, dice: &mut Dice, depth: u32) -> Vec<Request> {
+    fn branch(&mut self, dice: &mut Dice) -> Vec<Request> {
         let mut written: Vec<Bytes> = Vec::new();
         let mut requests = Vec::new();
         for _ in 0..dice.below(4) {
@@ -264,18 +296,57 @@ impl<'a> Client<'a> {
                         ..DeleteRange::default()
                     })
                 }
-                // A txn inside writes nothing here, so that its keys cannot meet those of the branch around it.
-                5 if depth == 0 => Request::Txn(Txn {
-                    compare: vec![self.compare(dice)],
-                    success: vec![Request::Range(Range { key, ..Range::default() })],
-                    failure: vec![Request::Range(everything(false))],
-                }),
+                5 => self.inner_txn(dice, key, &mut written),
                 6 => Request::Range(everything(false)),
-                _ => Request::Range(Range { key, ..Range::default() }),
+                _ => Request::Range(self.inner_range(dice, key)),
             });
         }
         requests
     }
+
+    /// A txn inside a txn. Its condition, often on a key that was just written, is about the time before.
+    fn inner_txn(&mut self, dice: &mut Dice, key: Bytes, written: &mut Vec<Bytes>) -> Request {
+        let about = written.last().filter(|_| dice.percent(60)).cloned();
+        let compare = vec![self.compare(dice, about.unwrap_or_else(|| key.clone()))];
+        let read = Request::Range(Range { key: key.clone(), ..Range::default() });
+        let success = if written.contains(&key) || dice.percent(50) {
+            vec![read.clone()]
+        } else {
+            written.push(key.clone());
+            vec![Request::Put(self.put(dice, key)), read]
+        };
+        let failure = vec![Request::Range(everything(false))];
+        Request::Txn(Txn { compare, success, failure })
+    }
+
+    /// A read inside a txn, with every option that has a meaning there.
+    fn inner_range(&self, dice: &mut Dice, key: Bytes) -> Range {
+        let plain = Range { key, ..Range::default() };
+        match dice.below(8) {
+            // Which revision this is, the client says when it sends it.
+            0 => Range { revision: 1, ..plain },
+            1 => Range {
+                range_end: self.range_end(dice, &plain.key),
+                limit: dice.below(4) as i64,
+                sort_order: *dice.pick(&[SortOrder::None, SortOrder::Ascend, SortOrder::Descend]),
+                sort_target: *dice.pick(&[SortTarget::Key, SortTarget::Version, SortTarget::Mod]),
+                keys_only: dice.percent(20),
+                count_only: dice.percent(20),
+                ..plain
+            },
+            2 => Range { serializable: true, ..plain },
+            _ => plain,
+        }
+    }
+}
+
+/// Whether a range somewhere in it names a revision.
+fn reads_the_past(txn: &Txn) -> bool {
+    txn.success.iter().chain(&txn.failure).any(|request| match request {
+        Request::Range(range) => range.revision != 0,
+        Request::Txn(inner) => reads_the_past(inner),
+        _ => false,
+    })
 }
 
 fn plain(request: Request) -> Drawn {
@@ -289,7 +360,9 @@ pub fn everything(serializable: bool) -> Range {
 }
 
 fn compact(dice: &mut Dice) -> Drawn {
-    let fill = Fill { revision: Some(Seen(-(dice.within(0, 60) as i64))), ..Fill::default() };
+    // Often the newest change of all is what it ends at: a delete there is a case of its own.
+    let back = if dice.percent(25) { dice.below(3) } else { dice.within(0, 60) };
+    let fill = Fill { revision: Some(Seen(-(back as i64))), ..Fill::default() };
     (Request::Compact { revision: 0, physical: dice.percent(30) }, fill)
 }
 

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{Body, Bytes, Compare, CompareTarget, KeyValue, Request, Response};
+use crate::history::{Body, Bytes, Compare, CompareTarget, KeyValue, Request, Response, Txn};
 use crate::scenario::plan::Fill;
 
 /// What one client has seen so far.
@@ -35,6 +35,8 @@ impl Seen {
                     self.keys.insert(kv.key.clone(), Some(kv.clone()));
                 }
             }
+            // Which value or lease it kept, only the answer could tell.
+            (Request::Put(put), Body::Put { .. }) if put.ignore_value || put.ignore_lease => {}
             (Request::Put(put), Body::Put { prev_kv }) => {
                 let kv = KeyValue {
                     key: put.key.clone(),
@@ -74,8 +76,13 @@ impl Seen {
                 resolve(&fill.max_create_revision, &mut range.max_create_revision);
             }
             Request::Compact { revision, .. } => resolve(&fill.revision, revision),
-            Request::Txn(txn) if fill.compare => {
-                txn.compare.iter_mut().for_each(|compare| self.compare(compare))
+            Request::Txn(txn) => {
+                if fill.compare {
+                    txn.compare.iter_mut().for_each(|compare| self.compare(compare));
+                }
+                if let Some(seen) = &fill.revision {
+                    read_at(txn, seen.resolve(self.revision));
+                }
             }
             _ => {}
         }
@@ -94,6 +101,17 @@ impl Seen {
                 *value = known.map(|kv| kv.value.clone()).unwrap_or_default()
             }
             CompareTarget::Lease(_) => {}
+        }
+    }
+}
+
+/// Makes every range that names a revision name this one.
+fn read_at(txn: &mut Txn, revision: i64) {
+    for request in txn.success.iter_mut().chain(&mut txn.failure) {
+        match request {
+            Request::Range(range) if range.revision != 0 => range.revision = revision,
+            Request::Txn(inner) => read_at(inner, revision),
+            _ => {}
         }
     }
 }
@@ -128,6 +146,19 @@ mod tests {
         check(9, -3, 6);
         check(9, -30, 1);
         check(9, 100, 109);
+    }
+
+    /// Ranges inside a txn that name a revision get the one that is filled in; the others stay in the present.
+    #[test]
+    fn the_past_inside_a_txn() {
+        let range = |revision| Request::Range(Range { revision, ..Range::default() });
+        let txn = |revision| {
+            let inner = Txn { failure: vec![range(revision)], ..Txn::default() };
+            let success = vec![range(0), range(revision), Request::Txn(inner)];
+            Request::Txn(Txn { success, ..Txn::default() })
+        };
+        let fill = Fill { revision: Some(Relative(-2)), ..Fill::default() };
+        assert_eq!(seen_k1_at(4, 9).fill(&txn(1), &fill), txn(7));
     }
 
     /// A condition is compared with what the client last saw of its key; an unseen key counts as missing.

@@ -92,6 +92,11 @@ impl Net {
         self.lock().links[from.0][to.0].delay = delay;
     }
 
+    /// Sets the delay of one direction back to what it is where nothing is broken.
+    pub fn reset_delay(&self, from: NodeId, to: NodeId) {
+        self.set_delay(from, to, self.options.delay);
+    }
+
     /// Sets how connects from one node to another fare.
     pub fn set_connects(&self, from: NodeId, to: NodeId, connects: Connects) {
         self.note("net.set_connects", from, to);
