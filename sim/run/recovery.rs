@@ -1,7 +1,9 @@
 //! The liveness phase: what a healed cluster must do before its deadline.
 //!
 //! A leader that all members know, every client's operations answered, a write by every client, all members applied
-//! to one index, everything read from each member, and equal hashes. The stage that is under way stands in the notes
+//! to one index, everything read from each member, and equal hashes. Then the quiet cluster forgets its past up to a
+//! delete, the newest change of all; every process is killed and started once more, and all of it is asked again:
+//! under load no restart finds the state at rest. The stage that is under way stands in the notes
 //! as the reason for being stuck, and is taken away when all is done.
 
 use madsim::task::JoinHandle;
@@ -10,7 +12,7 @@ use snowglobe::raft::Status;
 use super::client::Client;
 use super::cluster::Cluster;
 use super::recorder::Recorder;
-use crate::history::{Bytes, Put, Request};
+use crate::history::{Bytes, DeleteRange, Put, Request};
 use crate::workload::kv::everything;
 
 /// How long recovery may take.
@@ -47,6 +49,29 @@ pub async fn recover(
         stage(format!("client {number} could not write"));
         write(cluster, client, number).await;
     }
+    read_and_compare(cluster, recorder, &mut clients).await;
+    let took_ns = cluster.world.now_ns() - healed_ns;
+    recorder.met("recovery_ms", took_ns / 1_000_000);
+    stage("the quiet cluster could not be compacted".into());
+    forget_all(cluster, &mut clients[0]).await;
+    for member in 0..cluster.count() {
+        cluster.kill(member);
+        cluster.restart(member);
+        recorder.met("final_restarts", 1);
+    }
+    stage("the members did not agree on a leader after all were started again".into());
+    while !agree_on_a_leader(cluster) {
+        cluster.world.sleep(LOOK_EVERY_NS).await;
+    }
+    stage("nobody could write after all were started again".into());
+    write(cluster, &mut clients[0], 0).await;
+    read_and_compare(cluster, recorder, &mut clients).await;
+    debug_assert!(cluster.world.now_ns() <= patience.until_ns, "cut off by the deadline");
+}
+
+/// Reads everything from each member once all have applied the same, and compares their hashes.
+async fn read_and_compare(cluster: &Cluster, recorder: &Recorder, clients: &mut [Client]) {
+    let stage = |text: String| recorder.notes().stuck = Some(text);
     stage("the members did not apply the same entries".into());
     let statuses = applied_alike(cluster, recorder).await;
     for member in 0..cluster.count() {
@@ -61,9 +86,24 @@ pub async fn recover(
     }
     stage("the members did not tell their hashes".into());
     compare(cluster, recorder, &statuses).await;
-    let took_ns = cluster.world.now_ns() - healed_ns;
-    recorder.met("recovery_ms", took_ns / 1_000_000);
-    debug_assert!(cluster.world.now_ns() <= patience.until_ns, "cut off by the deadline");
+}
+
+/// Deletes a key and compacts up to that delete. Attempts that fail are made anew, as other operations: the revision
+/// of a delete that found nothing is that of the one before, and may be compacted only once.
+async fn forget_all(cluster: &Cluster, client: &mut Client) {
+    for attempt in 0.. {
+        write(cluster, client, 0).await;
+        let member = attempt % cluster.count();
+        let key = Bytes::from("final0");
+        let delete = Request::DeleteRange(DeleteRange { key, ..DeleteRange::default() });
+        if let Ok(deleted) = client.call(member, &delete, FINAL_TIMEOUT_US).await {
+            let compact = Request::Compact { revision: deleted.revision, physical: true };
+            if client.call(member, &compact, FINAL_TIMEOUT_US).await.is_ok() {
+                return;
+            }
+        }
+        cluster.world.sleep(LOOK_EVERY_NS).await;
+    }
 }
 
 /// Whether every member serves and all know the same leader, in the same term.
@@ -74,12 +114,13 @@ fn agree_on_a_leader(cluster: &Cluster) -> bool {
     known.iter().all(|it| it.is_some_and(|(leader, _)| leader != 0) && *it == known[0])
 }
 
-/// One acknowledged write: each attempt is an operation of its own, with its own value, to the next member.
+/// One acknowledged write: each attempt is an operation of its own, with its own value (the time makes it so), to the
+/// next member.
 async fn write(cluster: &Cluster, client: &mut Client, number: usize) {
     for attempt in 0.. {
         let put = Put {
             key: Bytes::from(format!("final{number}").as_str()),
-            value: Bytes::from(format!("final{number}.{attempt}").as_str()),
+            value: Bytes::from(format!("final{number}.{}", cluster.world.now_ns()).as_str()),
             ..Put::default()
         };
         let member = (number + attempt) % cluster.count();
