@@ -75,6 +75,7 @@ pub fn history(shape: Shape) -> Vec<Operation> {
         operations.push(Operation {
             op: number,
             client: (number % (2 * shape.clients)) as u32,
+            user: None,
             member: format!("n{}", number % 3 + 1),
             call,
             returned: Some(returned),

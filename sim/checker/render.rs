@@ -1,5 +1,7 @@
 //! Violations and operations as text, for readers who know etcd but not this project.
 
+mod services;
+
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
@@ -94,6 +96,12 @@ fn cited<'a>(report: &Report, operations: &'a [Operation]) -> BTreeMap<u64, &'a 
     found.map(|operation| (operation.op, operation)).collect()
 }
 
+/// An operation in a sentence, such as `put(a, 1) (#12, client 3, n2)`.
+pub fn who(operation: &Operation) -> String {
+    let Operation { op, client, member, .. } = operation;
+    format!("{} (#{op}, client {client}, {member})", request(&operation.request))
+}
+
 /// One operation on one line: number, client, member, times, request, answer.
 pub fn line(operation: &Operation) -> String {
     let returned = match operation.returned {
@@ -114,6 +122,8 @@ pub fn line(operation: &Operation) -> String {
 /// What the client was told.
 pub fn answer(operation: &Operation) -> String {
     match (&operation.response, &operation.error) {
+        // Some headers carry no revision.
+        (Some(given), _) if given.revision == 0 => response(given).replacen(", ", "", 1),
         (Some(given), _) => format!("revision {}{}", given.revision, response(given)),
         (None, Some(error)) if operation.outcome == Outcome::Failed => {
             format!("refused: {}", error.message)
@@ -160,6 +170,7 @@ pub fn request(request: &Request) -> String {
         Request::Compact { revision, physical } => {
             format!("compact({revision}{})", if *physical { ", physical" } else { "" })
         }
+        other => services::request(other),
     }
 }
 
@@ -245,6 +256,7 @@ fn response(given: &Response) -> String {
             }
             text
         }
+        other => services::answer(other),
     }
 }
 

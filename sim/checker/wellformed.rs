@@ -1,13 +1,14 @@
 //! Whether a list of operations can be a history at all; asked before anything is judged.
 //!
-//! Promises: numbers are unique, a client does one thing at a time, nothing returns before it is called, an
-//! answer is there exactly where the outcome says so and fits its request, and no write is filed as failed on
-//! the strength of an error that leaves its outcome open.
+//! Promises: numbers are unique, a client does one thing at a time (watches go on beside it), nothing returns
+//! before it is called, an answer is there exactly where the outcome says so and fits its request, what a watch
+//! received lies within its time, and no write is filed as failed on the strength of an error that leaves its
+//! outcome open.
 
 use std::collections::BTreeMap;
 
 use super::Malformed;
-use crate::history::{Body, Operation, Outcome, Request, Response};
+use crate::history::{Body, Operation, Outcome, Request, Response, WatchMessage};
 
 /// Errors after which a write may still have happened. To file such a write as failed would make the checker
 /// call an innocent server guilty.
@@ -35,6 +36,9 @@ pub(super) fn faults(operations: &[Operation]) -> Vec<Malformed> {
         }
         unsorted |= previous.is_some_and(|(op, call)| operation.op <= op || operation.call < call);
         previous = Some((operation.op, operation.call));
+        if is_watch(operation) {
+            continue;
+        }
         let end = operation.returned.unwrap_or(u64::MAX);
         let before = last.insert(operation.client, (operation.op, end));
         if let Some((op, end)) = before.filter(|_| !unsorted)
@@ -65,6 +69,7 @@ fn faults_unsorted(operations: &[Operation]) -> Vec<Malformed> {
             faults.push(Malformed { line: pair[1] + 1, sentence });
         }
     }
+    order.retain(|&index| !is_watch(&operations[index]));
     order.sort_by_key(|&index| {
         let operation = &operations[index];
         (operation.client, operation.call, operation.returned.unwrap_or(u64::MAX))
@@ -80,6 +85,11 @@ fn faults_unsorted(operations: &[Operation]) -> Vec<Malformed> {
         }
     }
     faults
+}
+
+/// Watches go on beside what their client does.
+fn is_watch(operation: &Operation) -> bool {
+    matches!(operation.request, Request::Watch(_))
 }
 
 /// What is wrong with one operation by itself.
@@ -103,8 +113,28 @@ fn fault(operation: &Operation) -> Option<String> {
             Some(format!("#{op} has failed, but has no time of return"))
         }
         (Outcome::Failed, None) => failed(operation),
+        (Outcome::Ok, Some(Response { body: Body::Watch { messages }, .. })) => {
+            received(operation, messages)
+        }
         _ => None,
     }
+}
+
+/// Messages arrive one after the other, while the watch is under way.
+fn received(operation: &Operation, messages: &[WatchMessage]) -> Option<String> {
+    let op = operation.op;
+    let end = operation.returned.unwrap_or(u64::MAX);
+    let mut last = operation.call;
+    for (number, message) in messages.iter().enumerate() {
+        if message.at < last || message.at > end {
+            return Some(format!(
+                "#{op}: message {number} arrives at {} ns, out of order or outside the watch's time",
+                message.at
+            ));
+        }
+        last = message.at;
+    }
+    None
 }
 
 fn failed(operation: &Operation) -> Option<String> {
@@ -118,13 +148,64 @@ fn failed(operation: &Operation) -> Option<String> {
     })
 }
 
-/// Whether a request could change the store.
+/// Whether a request could change anything in the cluster.
 fn changes(request: &Request) -> bool {
     match request {
-        Request::Range(_) => false,
-        Request::Put(_) | Request::DeleteRange(_) | Request::Compact { .. } => true,
         Request::Txn(txn) => txn.success.iter().chain(&txn.failure).any(changes),
+        Request::Range(_)
+        | Request::LeaseTimeToLive { .. }
+        | Request::LeaseLeases {}
+        | Request::Watch(_)
+        | Request::Leader { .. }
+        | Request::HashKv { .. }
+        | Request::StateHash {}
+        | Request::MemberList { .. } => false,
+        Request::Put(_)
+        | Request::DeleteRange(_)
+        | Request::Compact { .. }
+        | Request::LeaseGrant { .. }
+        | Request::LeaseRevoke { .. }
+        | Request::LeaseKeepAlive { .. }
+        | Request::Lock { .. }
+        | Request::Unlock { .. }
+        | Request::Campaign { .. }
+        | Request::Proclaim { .. }
+        | Request::Resign { .. }
+        | Request::MemberAdd { .. }
+        | Request::MemberRemove { .. }
+        | Request::MemberPromote { .. }
+        | Request::MemberUpdate { .. } => true,
+        request => is_auth(request),
     }
+}
+
+/// Whether a request is about users, roles and permissions.
+fn is_auth(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::AuthEnable {}
+            | Request::AuthDisable {}
+            | Request::UserAdd { .. }
+            | Request::UserDelete { .. }
+            | Request::UserGrantRole { .. }
+            | Request::UserRevokeRole { .. }
+            | Request::RoleAdd { .. }
+            | Request::RoleDelete { .. }
+            | Request::RoleGrantPermission { .. }
+            | Request::RoleRevokePermission { .. }
+    )
+}
+
+/// Whether a request is about members.
+fn is_about_members(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::MemberList { .. }
+            | Request::MemberAdd { .. }
+            | Request::MemberRemove { .. }
+            | Request::MemberPromote { .. }
+            | Request::MemberUpdate { .. }
+    )
 }
 
 /// Whether the response has the request's shape; nested ones are compared in full.
@@ -133,7 +214,23 @@ fn fits(request: &Request, body: &Body) -> bool {
         (Request::Range(_), Body::Range { .. })
         | (Request::Put(_), Body::Put { .. })
         | (Request::DeleteRange(_), Body::DeleteRange { .. })
-        | (Request::Compact { .. }, Body::Compact {}) => true,
+        | (Request::Compact { .. }, Body::Compact {})
+        | (Request::LeaseGrant { .. }, Body::LeaseGrant { .. })
+        | (Request::LeaseRevoke { .. }, Body::LeaseRevoke {})
+        | (Request::LeaseKeepAlive { .. }, Body::LeaseKeepAlive { .. })
+        | (Request::LeaseTimeToLive { .. }, Body::LeaseTimeToLive { .. })
+        | (Request::LeaseLeases {}, Body::LeaseLeases { .. })
+        | (Request::Watch(_), Body::Watch { .. })
+        | (Request::Lock { .. }, Body::Lock { .. })
+        | (Request::Unlock { .. }, Body::Unlock {})
+        | (Request::Campaign { .. }, Body::Campaign { .. })
+        | (Request::Proclaim { .. }, Body::Proclaim {})
+        | (Request::Resign { .. }, Body::Resign {})
+        | (Request::Leader { .. }, Body::Leader { .. })
+        | (Request::HashKv { .. }, Body::HashKv { .. })
+        | (Request::StateHash {}, Body::StateHash { .. }) => true,
+        (request, Body::Members { .. }) => is_about_members(request),
+        (request, Body::Auth {}) => is_auth(request),
         (Request::Txn(txn), Body::Txn { succeeded, responses }) => {
             let done = if *succeeded { &txn.success } else { &txn.failure };
             done.len() == responses.len() && all_fit(done, responses)
@@ -144,6 +241,10 @@ fn fits(request: &Request, body: &Body) -> bool {
 
 fn all_fit(requests: &[Request], responses: &[Response]) -> bool {
     requests.iter().zip(responses).all(|(request, response)| {
-        !matches!(request, Request::Compact { .. }) && fits(request, &response.body)
+        let is_op = matches!(
+            request,
+            Request::Range(_) | Request::Put(_) | Request::DeleteRange(_) | Request::Txn(_)
+        );
+        is_op && fits(request, &response.body)
     })
 }

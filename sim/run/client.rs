@@ -128,11 +128,12 @@ async fn send(channel: Channel, request: &Request) -> Result<Response, tonic::St
         Request::DeleteRange(it) => convert::delete_range_answer(
             kv.delete_range(convert::delete_range(it)).await?.into_inner(),
         ),
-        Request::Txn(it) => convert::txn_answer(kv.txn(convert::txn(it)).await?.into_inner()),
+        Request::Txn(it) => convert::txn_answer(kv.txn(convert::txn(it)?).await?.into_inner()),
         Request::Compact { revision, physical } => {
             let request = pb::CompactionRequest { revision: *revision, physical: *physical };
             convert::compact_answer(kv.compact(request).await?.into_inner())
         }
+        other => return Err(convert::no_way(other)),
     })
 }
 

@@ -3,6 +3,7 @@
 //! The client's side of the API, written by hand and apart from the server, so that a mistake in one shows in the other.
 
 use snowglobe::proto::{etcdserverpb as pb, mvccpb};
+use tonic::Status;
 
 use crate::history::{
     Body, Bytes, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Put, Range, Request,
@@ -62,26 +63,32 @@ pub fn delete_range(delete: &DeleteRange) -> pb::DeleteRangeRequest {
     }
 }
 
-/// A txn as it is sent.
-#[must_use]
-pub fn txn(txn: &Txn) -> pb::TxnRequest {
-    pb::TxnRequest {
+/// A txn as it is sent. Errors: something that etcd knows no way to do inside a txn.
+pub fn txn(txn: &Txn) -> Result<pb::TxnRequest, Status> {
+    let list = |requests: &[Request]| requests.iter().map(operation).collect::<Result<_, _>>();
+    Ok(pb::TxnRequest {
         compare: txn.compare.iter().map(compare).collect(),
-        success: txn.success.iter().map(operation).collect(),
-        failure: txn.failure.iter().map(operation).collect(),
-    }
+        success: list(&txn.success)?,
+        failure: list(&txn.failure)?,
+    })
 }
 
-fn operation(request: &Request) -> pb::RequestOp {
+/// What the client says of a request that it knows no way to send.
+#[must_use]
+pub fn no_way(what: &Request) -> Status {
+    Status::unimplemented(format!("the simulated client cannot send {what:?}"))
+}
+
+fn operation(request: &Request) -> Result<pb::RequestOp, Status> {
     use pb::request_op::Request as Op;
     let request = match request {
         Request::Range(it) => Op::RequestRange(range(it)),
         Request::Put(it) => Op::RequestPut(put(it)),
         Request::DeleteRange(it) => Op::RequestDeleteRange(delete_range(it)),
-        Request::Txn(it) => Op::RequestTxn(txn(it)),
-        Request::Compact { .. } => unreachable!("a txn compacts nothing"),
+        Request::Txn(it) => Op::RequestTxn(txn(it)?),
+        other => return Err(no_way(other)),
     };
-    pb::RequestOp { request: Some(request) }
+    Ok(pb::RequestOp { request: Some(request) })
 }
 
 fn compare(compare: &Compare) -> pb::Compare {

@@ -53,6 +53,7 @@ impl Recorder {
         notes.history.push(Operation {
             op,
             client,
+            user: None,
             member: member.to_string(),
             call: now_ns,
             returned: None,

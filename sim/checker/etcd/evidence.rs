@@ -309,7 +309,7 @@ fn effects<'a>(history: &History<'a>, request: &'a Request, unknown: &mut Unknow
                 effects(history, inner, unknown);
             }
         }
-        Request::Range(_) | Request::Compact { .. } => {}
+        _ => {}
     }
 }
 

@@ -26,9 +26,7 @@ impl<'a> Explain<'_, 'a> {
 
     /// `put(a, 1) (#12, client 3, n2)`
     pub(super) fn who(&self, index: u32) -> String {
-        let op = self.op(index);
-        let request = render::request(&op.request);
-        format!("{request} (#{}, client {}, {})", op.op, op.client, op.member)
+        render::who(self.op(index))
     }
 
     fn violation(
@@ -436,6 +434,6 @@ fn each_put<'a>(request: &'a Request, each: &mut impl FnMut(&'a [u8], &'a [u8]))
                 each_put(inner, each);
             }
         }
-        Request::Range(_) | Request::DeleteRange(_) | Request::Compact { .. } => {}
+        _ => {}
     }
 }

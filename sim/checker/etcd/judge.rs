@@ -159,7 +159,7 @@ impl<'s, 'a> Judge<'s, 'a> {
             }
             Request::Put(put) => self.put(put, body),
             Request::DeleteRange(delete) => self.delete(delete, body),
-            Request::Txn(_) | Request::Compact { .. } => {}
+            _ => {}
         }
     }
 

@@ -55,8 +55,10 @@ fn discard_impossible(history: &mut History<'_>, found: &mut Found) {
     for index in 0..history.places.len() {
         let place = history.places[index];
         let lowest = if place.kind == Kind::Write { 2 } else { 1 };
-        let placed =
-            matches!(place.kind, Kind::Write | Kind::Read | Kind::Stale | Kind::Compaction);
+        let placed = matches!(
+            place.kind,
+            Kind::Write | Kind::Read | Kind::Stale | Kind::Compaction | Kind::Bounded
+        );
         if placed && (place.revision < lowest || place.revision > limit) {
             let violation = Explain(history).impossible_revision(index as u32, limit);
             found.add(place.ret, index as u32, violation);

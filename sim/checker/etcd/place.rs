@@ -16,7 +16,9 @@ pub(super) enum Kind {
     Stale,
     /// Its revision is that of the store at some moment between the compaction and the return.
     Compaction,
-    /// Refused with a definite error.
+    /// Its revision existed at the return, and it says nothing about keys.
+    Bounded,
+    /// A request about keys, refused with a definite error.
     Refused,
     /// May have changed the store.
     Unknown,
@@ -52,10 +54,12 @@ impl Place {
 /// Places one operation.
 pub(super) fn place(operation: &Operation) -> Place {
     let (kind, revision) = match (operation.outcome, &operation.response) {
-        (Outcome::Ok, Some(response)) => {
-            (answered(&operation.request, response), response.revision)
-        }
-        (Outcome::Failed, _) => (Kind::Refused, 0),
+        (Outcome::Ok, Some(response)) => match answered(&operation.request, response) {
+            Kind::Idle => (Kind::Idle, 0),
+            kind => (kind, response.revision),
+        },
+        (Outcome::Failed, _) if is_kv(&operation.request) => (Kind::Refused, 0),
+        (Outcome::Failed, _) => (Kind::Idle, 0),
         (Outcome::Unknown | Outcome::Ok, _) => match &operation.request {
             Request::Compact { .. } => (Kind::UnknownCompaction, 0),
             request if may_change(request) => (Kind::Unknown, 0),
@@ -73,6 +77,8 @@ fn answered(request: &Request, response: &Response) -> Kind {
         Request::Range(range) if range.serializable => Kind::Stale,
         Request::Range(_) => Kind::Read,
         Request::Compact { .. } => Kind::Compaction,
+        // What it was told, message by message, is judged apart.
+        Request::Watch(_) => Kind::Idle,
         Request::DeleteRange(_) | Request::Txn(_) => {
             if changed(request, response) {
                 Kind::Write
@@ -83,15 +89,30 @@ fn answered(request: &Request, response: &Response) -> Kind {
                 Kind::Read
             }
         }
+        // Some headers carry no revision, such as those of the cluster service.
+        _ if response.revision == 0 => Kind::Idle,
+        _ => Kind::Bounded,
     }
 }
 
-/// Whether a request could change the store in some state.
+/// Whether a request is one of the key-value service.
+fn is_kv(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::Range(_)
+            | Request::Put(_)
+            | Request::DeleteRange(_)
+            | Request::Txn(_)
+            | Request::Compact { .. }
+    )
+}
+
+/// Whether a request could change keys in some state.
 pub(super) fn may_change(request: &Request) -> bool {
     match request {
         Request::Put(_) | Request::DeleteRange(_) => true,
-        Request::Range(_) | Request::Compact { .. } => false,
         Request::Txn(txn) => txn.success.iter().chain(&txn.failure).any(may_change),
+        _ => false,
     }
 }
 

@@ -120,6 +120,7 @@ impl Cluster {
         self.history.push(Operation {
             op: op as u64,
             client,
+            user: None,
             member: format!("n{}", client % 3 + 1),
             call: self.now,
             returned: None,

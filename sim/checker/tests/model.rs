@@ -185,7 +185,7 @@ impl Run<'_> {
                     .collect();
                 Body::Txn { succeeded, responses }
             }
-            Request::Compact { .. } => unreachable!("not inside a txn"),
+            _ => unreachable!("not inside a txn"),
         }
     }
 

@@ -96,7 +96,7 @@ fn collect_shown<'b>(body: &'b mut Body, shown: &mut Vec<&'b mut KeyValue>) {
                 collect_shown(&mut response.body, shown);
             }
         }
-        Body::Compact {} => {}
+        _ => {}
     }
 }
 
