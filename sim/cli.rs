@@ -161,12 +161,15 @@ pub struct ReplayArgs {
 /// `sim check`.
 #[derive(Debug, Args)]
 pub struct CheckArgs {
-    /// History files, one operation a line
+    /// History files
     #[arg(value_name = "HISTORY", required = true)]
     pub histories: Vec<PathBuf>,
-    /// What the store promises
-    #[arg(long, default_value = "etcd", value_parser = ["etcd"])]
-    pub model: String,
+    /// What they are histories of; told by their operations if absent
+    #[arg(long, value_name = "MODEL")]
+    pub model: Option<crate::check::Model>,
+    /// How they are written; told by their content if absent
+    #[arg(long, value_name = "FORMAT")]
+    pub format: Option<crate::check::Format>,
     /// One JSON object a history on stdout, and nothing else there
     #[arg(long)]
     pub json: bool,

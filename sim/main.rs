@@ -51,7 +51,8 @@ fn main() -> ExitCode {
         Command::Sweep(args) => sweep::main_sweep(&args),
         Command::Replay(args) => replay::main_replay(&args),
         Command::Check(args) => {
-            let options = check::Options { model: check::Model::Etcd, json: args.json };
+            let options =
+                check::Options { model: args.model, format: args.format, json: args.json };
             check::main_check(&args.histories, options)
         }
         Command::Bugs(args) => bugs::main_bugs(&args),

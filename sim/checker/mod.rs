@@ -28,6 +28,7 @@
 
 pub mod bench;
 pub mod etcd;
+pub mod generic;
 pub mod render;
 mod rules;
 #[cfg(test)]

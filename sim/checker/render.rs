@@ -31,7 +31,7 @@ pub fn report(report: &Report, operations: &[Operation]) -> String {
         let _ = writeln!(text, "malformed: line {}: {}", fault.line, fault.sentence);
     }
     for shown in report.violations.iter().take(VIOLATIONS_SHOWN) {
-        text.push_str(&violation(shown, |op| by_op.get(&op).copied()));
+        text.push_str(&violation(shown, |op| by_op.get(&op).map(|found| line(found))));
         text.push('\n');
     }
     if report.violations.len() > VIOLATIONS_SHOWN {
@@ -62,8 +62,9 @@ pub fn report(report: &Report, operations: &[Operation]) -> String {
     text
 }
 
-/// One violation: the rule, the sentence, the fields that differ, the operations that prove it one a line.
-pub fn violation<'a>(violation: &Violation, find: impl Fn(u64) -> Option<&'a Operation>) -> String {
+/// One violation: the rule, the sentence, the fields that differ, the operations that prove it one a line, as
+/// `find` shows them.
+pub fn violation(violation: &Violation, find: impl Fn(u64) -> Option<String>) -> String {
     let mut text = format!("{}: {}\n", violation.rule, violation.sentence);
     if let Some(rule) = rules::find(violation.rule) {
         let _ = writeln!(text, "  promise: {}", rule.promise);
@@ -77,8 +78,8 @@ pub fn violation<'a>(violation: &Violation, find: impl Fn(u64) -> Option<&'a Ope
     }
     for op in &violation.operations {
         match find(*op) {
-            Some(operation) => {
-                let _ = writeln!(text, "  {}", line(operation));
+            Some(line) => {
+                let _ = writeln!(text, "  {line}");
             }
             None => {
                 let _ = writeln!(text, "  #{op}");

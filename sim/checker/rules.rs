@@ -85,6 +85,11 @@ pub const RULES: &[Rule] = &[
         promise: "What had to be refused was refused, and every refusal was right.",
         source: "etcd API reference, rpctypes errors",
     },
+    Rule {
+        id: "linearizability",
+        promise: "Some order of all operations, each between its call and its return, explains every answer.",
+        source: "Herlihy and Wing 1990; the rule of histories of other objects than etcd",
+    },
 ];
 
 /// The rule with this id.
