@@ -192,7 +192,7 @@ fn guess(text: &str) -> Result<Format, Refusal> {
 pub fn judge(read: Read, model: Option<Model>) -> Result<Judged, Refusal> {
     let entries = match (read, model) {
         (Read::Etcd(operations), None | Some(Model::Etcd)) => {
-            let (report, wall_s) = timed(|| checker::etcd::check(&operations));
+            let (report, wall_s) = timed(|| checker::check(&operations, None));
             let finding = Finding::Etcd(report, operations);
             return Ok(Judged { model: Model::Etcd, finding, wall_s });
         }

@@ -24,18 +24,22 @@
 //!
 //! * This module knows neither the server nor the simulated world: it sees [`crate::history`] alone.
 //! * It has no clock, no randomness and no files; the same history gives the same report.
-//! * Leases are seen as attributes of keys only; watches, locks and members' hashes are not judged here.
+//! * Leases are seen as attributes of keys only.
 
 pub mod bench;
+mod between;
 pub mod etcd;
 pub mod generic;
 pub mod render;
 mod rules;
 #[cfg(test)]
 mod tests;
+pub mod watch;
 mod wellformed;
 
 use serde::Serialize;
+
+use crate::history::{Operation, Request};
 
 #[allow(unused_imports, reason = "for `sim list`")]
 pub use rules::{RULES, Rule};
@@ -145,4 +149,28 @@ pub struct Report {
     pub ledger: Vec<Resolution>,
     /// How much was looked at.
     pub stats: Stats,
+}
+
+/// Judges everything that a history of one etcd cluster shows; `rest` says when it had come to rest, if it had.
+pub fn check(operations: &[Operation], rest: Option<&watch::Rest>) -> Report {
+    let is_watched = operations.iter().any(|one| matches!(one.request, Request::Watch(_)));
+    let mut report = if is_watched {
+        etcd::check_and(operations, Some(&|log| watch::check(log, rest)))
+    } else {
+        etcd::check(operations)
+    };
+    if report.malformed.is_empty() {
+        add(&mut report, between::check(operations));
+    }
+    report
+}
+
+/// Adds what other rules have found. Times say when each shows; those of a key's rules are not known here any more,
+/// so the new ones follow.
+fn add(report: &mut Report, mut found: Vec<(u64, Violation)>) {
+    found.sort_by_key(|(when, _)| *when);
+    report.violations.extend(found.into_iter().map(|(_, violation)| violation));
+    if !report.violations.is_empty() {
+        report.verdict = Verdict::Broken;
+    }
 }

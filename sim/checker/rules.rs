@@ -15,6 +15,8 @@ pub struct Rule {
 
 const GUARANTEES: &str = "etcd API guarantees, KV: strict serializability";
 const RANGE: &str = "etcd API reference, RangeRequest";
+const WATCH: &str = "etcd API guarantees, watch APIs";
+const WATCH_API: &str = "etcd API reference, WatchRequest and WatchResponse";
 const DATA_MODEL: &str =
     "etcd data model, logical view: one revision for each change, counted without gaps";
 
@@ -84,6 +86,82 @@ pub const RULES: &[Rule] = &[
         id: "refusal",
         promise: "What had to be refused was refused, and every refusal was right.",
         source: "etcd API reference, rpctypes errors",
+    },
+    Rule {
+        id: "watch-filter",
+        promise: "A watch is told only of the keys and the kinds of change that it asked for.",
+        source: WATCH_API,
+    },
+    Rule {
+        id: "watch-ordered",
+        promise: "A watch is told of changes in the order of their revisions.",
+        source: WATCH,
+    },
+    Rule { id: "watch-unique", promise: "A watch is told of a change once.", source: WATCH },
+    Rule {
+        id: "watch-reliable",
+        promise: "A watch is told of every change up to the last one it is told of, and of nothing that did not happen.",
+        source: WATCH,
+    },
+    Rule {
+        id: "watch-atomic",
+        promise: "All changes of one revision come in one message.",
+        source: WATCH,
+    },
+    Rule {
+        id: "watch-resumable",
+        promise: "A watch that starts at a revision is first told of the first change at it or later.",
+        source: WATCH,
+    },
+    Rule {
+        id: "watch-bookmarkable",
+        promise: "A notification of progress says that everything up to its revision has been told.",
+        source: WATCH,
+    },
+    Rule {
+        id: "watch-is-create",
+        promise: "An event says that its key is new exactly if the key did not exist just before.",
+        source: WATCH_API,
+    },
+    Rule {
+        id: "watch-prev-kv",
+        promise: "An event shows what was there before exactly if that was asked for, as it was, unless it is compacted.",
+        source: WATCH_API,
+    },
+    Rule {
+        id: "watch-content",
+        promise: "The value, version, revisions and lease of an event are those that were written.",
+        source: WATCH_API,
+    },
+    Rule {
+        id: "watch-header",
+        promise: "The revision in a message's header is that of its last event, or later.",
+        source: WATCH_API,
+    },
+    Rule {
+        id: "watch-future",
+        promise: "Nobody is told of a change before its writer asked for it.",
+        source: GUARANTEES,
+    },
+    Rule {
+        id: "watch-canceled",
+        promise: "A watch is created once, ends once, and the server ends it only for a reason that holds.",
+        source: WATCH_API,
+    },
+    Rule {
+        id: "watch-tail",
+        promise: "Once nothing is broken any more, a watch is told of everything in bounded time.",
+        source: WATCH,
+    },
+    Rule {
+        id: "state-hash",
+        promise: "Members that have applied the same entries hold the same state.",
+        source: "Raft, state machine safety",
+    },
+    Rule {
+        id: "hash-kv",
+        promise: "Members hash the same keys, compacted to the same revision, to the same value.",
+        source: "etcd API reference, HashKVRequest; data corruption: checks",
     },
     Rule {
         id: "linearizability",

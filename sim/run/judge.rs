@@ -34,7 +34,7 @@ pub fn judge(ended: Ended) -> Finished {
 
 fn finding(ended: &Ended) -> Finding {
     let notes = &ended.notes;
-    let report = checker::etcd::check(&notes.history);
+    let report = checker::check(&notes.history, notes.rest.as_ref());
     let found = |verdict, rule: &str, message: String, proof: Vec<u64>| {
         (verdict, Some(rule.to_string()), Some(message), proof)
     };

@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
+use crate::checker::watch::Rest;
 use crate::history::{Failure, Operation, Outcome, Request, Response};
 use crate::world::World;
 
@@ -29,6 +30,8 @@ pub struct Notes {
     pub broken: Vec<(&'static str, String)>,
     /// Why the healed cluster has not recovered.
     pub stuck: Option<String>,
+    /// When everything had come to rest in the end; absent if it did not.
+    pub rest: Option<Rest>,
     /// Virtual time of the last event.
     pub now_ns: u64,
 }

@@ -12,7 +12,8 @@ use snowglobe::raft::Status;
 use super::client::Client;
 use super::cluster::Cluster;
 use super::recorder::Recorder;
-use crate::history::{Bytes, DeleteRange, Put, Request};
+use crate::checker::watch::Rest;
+use crate::history::{Body, Bytes, DeleteRange, Operation, Put, Request, Response};
 use crate::workload::kv::everything;
 
 /// How long recovery may take.
@@ -23,6 +24,9 @@ pub struct Patience {
 
 /// Between two looks at what has to become true.
 const LOOK_EVERY_NS: u64 = 20_000_000;
+
+/// In a quiet cluster an event is under way for milliseconds.
+const TOLD_WITHIN_NS: u64 = 1_000_000_000;
 
 /// Longer than an election, shorter than the server's own limit.
 const FINAL_TIMEOUT_US: u64 = 3_000_000;
@@ -63,10 +67,21 @@ pub async fn recover(
     while !agree_on_a_leader(cluster) {
         cluster.world.sleep(LOOK_EVERY_NS).await;
     }
+    let healed_ns = cluster.world.now_ns();
     stage("nobody could write after all were started again".into());
     write(cluster, &mut clients[0], 0).await;
+    let quiet_ns = cluster.world.now_ns();
     read_and_compare(cluster, recorder, &mut clients).await;
+    if recorder.notes().history.iter().any(is_open_watch) {
+        cluster.world.sleep(TOLD_WITHIN_NS).await;
+    }
+    let told_by_ns = cluster.world.now_ns();
+    recorder.notes().rest = Some(Rest { healed_ns, quiet_ns, told_by_ns });
     debug_assert!(cluster.world.now_ns() <= patience.until_ns, "cut off by the deadline");
+}
+
+fn is_open_watch(operation: &Operation) -> bool {
+    matches!(operation.request, Request::Watch(_)) && operation.returned.is_none()
 }
 
 /// Reads everything from each member once all have applied the same, and compares their hashes.
@@ -85,7 +100,8 @@ async fn read_and_compare(cluster: &Cluster, recorder: &Recorder, clients: &mut 
         }
     }
     stage("the members did not tell their hashes".into());
-    compare(cluster, recorder, &statuses).await;
+    let runner = u32::try_from(clients.len()).expect("few clients");
+    compare(cluster, recorder, &statuses, runner).await;
 }
 
 /// Deletes a key and compacts up to that delete. Attempts that fail are made anew, as other operations: the revision
@@ -155,15 +171,23 @@ async fn applied_alike(cluster: &Cluster, recorder: &Recorder) -> Vec<Status> {
     }
 }
 
-/// Members that have applied the same entries must hold the same state.
-async fn compare(cluster: &Cluster, recorder: &Recorder, statuses: &[Status]) {
+/// Members that have applied the same entries must hold the same state. What they say goes into the history too, as
+/// answers to a client of its own, numbered `runner`.
+async fn compare(cluster: &Cluster, recorder: &Recorder, statuses: &[Status], runner: u32) {
     let mut hashes = Vec::new();
     for member in 0..cluster.count() {
         loop {
+            let call = cluster.world.now_ns();
             if let Some(handle) = cluster.way_in(member)
                 && let Ok((hash, compact_revision, revision)) = handle.hash_kv(0).await
             {
                 hashes.push((revision, compact_revision, hash));
+                let body =
+                    Body::HashKv { hash: hash.into(), compact_revision, hash_revision: revision };
+                let answer = Response { revision, member_id: 0, raft_term: 0, body };
+                let request = Request::HashKv { revision: 0 };
+                let op = recorder.called(runner, cluster.name(member), &request, call);
+                recorder.returned(op, Ok(answer), cluster.world.now_ns());
                 break;
             }
             cluster.world.sleep(LOOK_EVERY_NS).await;

@@ -13,7 +13,7 @@ use super::keys::{Quick, pair_hash};
 use super::order::Order;
 use super::place::Kind;
 use super::store::NOBODY;
-use crate::history::{Body, KeyValue, Request, Response};
+use crate::history::{Body, EventKind, KeyValue, Operation, Request, Response, WatchMessage};
 
 /// A write whose outcome is unknown.
 pub(super) struct Unknown<'a> {
@@ -46,6 +46,9 @@ impl Unknown<'_> {
     }
 
     fn could_show(&self, sighting: &Sighting<'_>) -> bool {
+        if sighting.is_gone {
+            return self.deletes.iter().any(|span| span.contains(&sighting.key));
+        }
         self.puts.iter().any(|put| {
             put.key == sighting.key
                 && sighting.value.is_none_or(|value| put.keeps_value || put.value == value)
@@ -53,7 +56,7 @@ impl Unknown<'_> {
     }
 }
 
-/// A key that was seen to have been put at a hole.
+/// A key that was seen to have been put, or deleted, at a hole.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Sighting<'a> {
     pub(super) key: u32,
@@ -64,6 +67,8 @@ pub(super) struct Sighting<'a> {
     /// Index of the operation that saw it, and how many saw the same.
     pub(super) by: u32,
     pub(super) times: u32,
+    /// A watch was told that the key was deleted there.
+    pub(super) is_gone: bool,
 }
 
 /// Who may own a hole.
@@ -95,6 +100,9 @@ pub(super) struct Evidence<'a> {
     by_pair: HashMap<u64, Vec<u32>, BuildHasherDefault<Quick>>,
     keepers: BTreeMap<u32, Vec<u32>>,
     putters: BTreeMap<u32, Vec<u32>>,
+    deleters: BTreeMap<u32, Vec<u32>>,
+    /// Those that may delete several keys.
+    sweepers: Vec<u32>,
     /// Sightings of keys that nobody ever asked to put, per revision.
     pub(super) foreign: Vec<(i64, u32)>,
 }
@@ -108,6 +116,8 @@ impl<'a> Evidence<'a> {
             by_pair: HashMap::default(),
             keepers: BTreeMap::new(),
             putters: BTreeMap::new(),
+            deleters: BTreeMap::new(),
+            sweepers: Vec::new(),
             foreign: Vec::new(),
         };
         evidence.list_unknowns(history);
@@ -171,6 +181,12 @@ impl<'a> Evidence<'a> {
                     self.by_pair.entry(pair_hash(put.key, put.value)).or_default().push(number);
                 }
             }
+            for span in &unknown.deletes {
+                match span.len() {
+                    1 => self.deleters.entry(span.start).or_default().push(number),
+                    _ => self.sweepers.push(number),
+                }
+            }
             self.unknowns.push(unknown);
         }
         self.reserved = vec![None; self.unknowns.len()];
@@ -197,14 +213,29 @@ impl<'a> Evidence<'a> {
                 let value = has_value.then_some(kv.value.0.as_slice());
                 let by = index as u32;
                 if by_mod {
-                    let sighting = Sighting { key, value, kv: Some(kv), by, times: 1 };
+                    let sighting =
+                        Sighting { key, value, kv: Some(kv), by, times: 1, is_gone: false };
                     self.note(kv.mod_revision, sighting);
                 }
                 if by_create {
-                    let sighting = Sighting { key, value: None, kv: None, by, times: 1 };
+                    let sighting =
+                        Sighting { key, value: None, kv: None, by, times: 1, is_gone: false };
                     self.note(kv.create_revision, sighting);
                 }
             });
+        }
+        for index in history.watches.iter().copied() {
+            let told = messages(&history.operations[index as usize]).iter();
+            for event in told.flat_map(|message| &message.events) {
+                let revision = event.kv.mod_revision;
+                if event.kind == EventKind::Delete
+                    && is_hole(revision)
+                    && let Some(key) = history.keys.id(&event.kv.key.0)
+                {
+                    let (value, kv, by) = (None, None, index);
+                    self.note(revision, Sighting { key, value, kv, by, times: 1, is_gone: true });
+                }
+            }
         }
     }
 
@@ -214,7 +245,10 @@ impl<'a> Evidence<'a> {
             .binary_search_by_key(&revision, |hole| hole.revision)
             .expect("every revision without an owner is listed");
         let sightings = &mut self.holes[at].sightings;
-        for known in sightings.iter_mut().filter(|known| known.key == sighting.key) {
+        let is_same = |known: &&mut Sighting<'_>| {
+            known.key == sighting.key && known.is_gone == sighting.is_gone
+        };
+        for known in sightings.iter_mut().filter(is_same) {
             if sighting.value.is_none() || known.value == sighting.value {
                 known.times += 1;
                 return;
@@ -250,6 +284,10 @@ impl<'a> Evidence<'a> {
     fn suspects_for(&self, sightings: &[Sighting<'a>], deadline: u64) -> Suspects {
         let Some(first) = sightings.first() else { return Suspects::Anyone };
         let mut candidates: Vec<u32> = match first.value {
+            _ if first.is_gone => {
+                let deleters = self.deleters.get(&first.key).into_iter().flatten();
+                deleters.chain(&self.sweepers).copied().collect()
+            }
             Some(value) => {
                 let pairs = self.by_pair.get(&pair_hash(first.key, value));
                 let keepers = self.keepers.get(&first.key);
@@ -337,6 +375,24 @@ pub(super) fn each_shown<'a>(
                 each_shown(request, response, each);
             }
         }
+        (_, Body::Watch { messages }) => {
+            for event in messages.iter().flat_map(|message| &message.events) {
+                if event.kind == EventKind::Put {
+                    each(&event.kv, true);
+                }
+                if let Some(kv) = &event.prev_kv {
+                    each(kv, true);
+                }
+            }
+        }
         _ => {}
+    }
+}
+
+/// What a watch was told; nothing for any other operation.
+pub(super) fn messages(operation: &Operation) -> &[WatchMessage] {
+    match operation.response.as_ref().map(|response| &response.body) {
+        Some(Body::Watch { messages }) => messages,
+        _ => &[],
     }
 }

@@ -178,11 +178,13 @@ impl<'a> Explain<'_, 'a> {
                  (it changes nothing there, is needed for another revision, or contradicts what was read later)"
             ),
         };
+        let seen = match self.0.places[witness as usize].revision {
+            0 => format!("was told of revision {revision} or later"),
+            answered => format!("was answered at revision {answered}"),
+        };
         let sentence = format!(
-            "Nobody made revision {revision}: {} was answered at revision {} by {}, no acknowledged write has \
-             revision {revision}, {why}.",
+            "Nobody made revision {revision}: {} {seen} by {}, no acknowledged write has revision {revision}, {why}.",
             self.who(witness),
-            self.0.places[witness as usize].revision,
             ms(deadline),
         );
         self.simple("unexplained-revision", sentence, &[by, witness], revision)

@@ -37,6 +37,7 @@ mod evidence;
 mod explain;
 mod judge;
 mod keys;
+pub(super) mod log;
 mod order;
 mod place;
 mod refusal;
@@ -51,6 +52,7 @@ use std::collections::{BTreeSet, HashMap};
 use self::evidence::{Evidence, Suspects};
 use self::explain::Explain;
 use self::keys::Keys;
+use self::log::Log;
 use self::place::Place;
 use self::replay::Replay;
 use super::render::ms;
@@ -68,6 +70,17 @@ struct History<'a> {
     keys: Keys<'a>,
     /// Who asked to put a key and value, by their hash; made when first needed.
     writers: OnceCell<HashMap<u64, Vec<u32>>>,
+    /// Indexes of the watches that were told anything.
+    watches: Vec<u32>,
+    /// The revisions they were told of.
+    told: Vec<Told>,
+}
+
+/// A watch was told of a revision, which therefore existed.
+struct Told {
+    by: u32,
+    revision: i64,
+    at: u64,
 }
 
 impl<'a> History<'a> {
@@ -79,7 +92,32 @@ impl<'a> History<'a> {
             by_call.iter().copied().filter(|index| places[*index as usize].revision > 0).collect();
         by_return.sort_by_key(|index| places[*index as usize].ret);
         let keys = Keys::new(operations);
-        Self { operations, places, by_call, by_return, keys, writers: OnceCell::new() }
+        let writers = OnceCell::new();
+        let (watches, told) = (Vec::new(), Vec::new());
+        let mut history =
+            Self { operations, places, by_call, by_return, keys, writers, watches, told };
+        history.hear_watches();
+        history
+    }
+
+    fn hear_watches(&mut self) {
+        for (index, operation) in self.operations.iter().enumerate() {
+            let messages = evidence::messages(operation);
+            if messages.is_empty() {
+                continue;
+            }
+            let by = index as u32;
+            self.watches.push(by);
+            for message in messages {
+                let newest = message.events.iter().map(|event| event.kv.mod_revision).max();
+                let revision = message.revision.max(newest.unwrap_or(0));
+                self.told.push(Told { by, revision, at: message.at });
+            }
+        }
+        if !self.told.is_empty() {
+            let limit = order::highest_plausible(&self.places);
+            self.told.retain(|told| (1..=limit).contains(&told.revision));
+        }
     }
 }
 
@@ -100,8 +138,16 @@ impl Found {
     }
 }
 
-/// Judges a history of one etcd cluster that started empty.
+/// Judges what was asked of the keys of one etcd cluster that started empty.
 pub fn check(operations: &[Operation]) -> Report {
+    check_and(operations, None)
+}
+
+/// What else there is to judge, against the log of all changes: violations, and when each shows.
+pub(super) type Also<'f> = &'f dyn Fn(&Log<'_, '_>) -> Vec<(u64, Violation)>;
+
+/// The same, and what rests upon it.
+pub(super) fn check_and(operations: &[Operation], also: Option<Also<'_>>) -> Report {
     let malformed = wellformed::faults(operations);
     let mut report = Report {
         verdict: Verdict::Undecided,
@@ -120,14 +166,19 @@ pub fn check(operations: &[Operation]) -> Report {
     refusal::check(&history, &order, &mut found);
     let evidence = Evidence::gather(&history, &order);
     let mut replay = Replay::new(&history, &order, &evidence, &mut found);
+    if also.is_some() {
+        replay.store.keep_journal();
+    }
     refusal::expect_absences(&history, &order, &mut replay);
     replay.run();
+    let others = also.map(|also| also(&Log::new(&replay))).unwrap_or_default();
     report.stats.last_revision = order.last;
     report.stats.unknown_writes = evidence.unknowns.len();
     report.stats.holes = evidence.holes.len();
     report.stats.ambiguous_holes = replay.choices();
     report.stats.search_steps = replay.search.steps;
     report.ledger = ledger(&history, &evidence, &replay.search.used);
+    found.violations.extend(others);
     found.violations.sort_by_key(|(when, _)| *when);
     report.violations = found.violations.into_iter().map(|(_, violation)| violation).collect();
     report.doubts = found.doubts;

@@ -38,7 +38,9 @@ pub(super) struct Window {
 /// Sorts, sweeps and assigns owners. Operations with impossible revisions are reported and set aside.
 pub(super) fn order(history: &mut History<'_>, found: &mut Found) -> Order {
     discard_impossible(history, found);
-    let last = history.places.iter().map(|place| place.revision).max().unwrap_or(1).max(1);
+    let answered = history.places.iter().map(|place| place.revision).max().unwrap_or(1);
+    let told = history.told.iter().map(|told| told.revision).max().unwrap_or(1);
+    let last = answered.max(told).max(1);
     let mut refused = sweep(history, found);
     bound_above(history, &mut refused);
     let owner = owners(history, last, found);
@@ -49,9 +51,7 @@ pub(super) fn order(history: &mut History<'_>, found: &mut Found) -> Order {
 
 /// A revision far beyond the number of writes cannot be real, and must not cost memory.
 fn discard_impossible(history: &mut History<'_>, found: &mut Found) {
-    let writes =
-        history.places.iter().filter(|place| matches!(place.kind, Kind::Write | Kind::Unknown));
-    let limit = 2 * writes.count() as i64 + 1_000;
+    let limit = highest_plausible(&history.places);
     for index in 0..history.places.len() {
         let place = history.places[index];
         let lowest = if place.kind == Kind::Write { 2 } else { 1 };
@@ -65,6 +65,12 @@ fn discard_impossible(history: &mut History<'_>, found: &mut Found) {
             history.places[index] = Place { kind: Kind::Idle, revision: 0, ..place };
         }
     }
+}
+
+/// No history of so many writes can come further.
+pub(super) fn highest_plausible(places: &[Place]) -> i64 {
+    let writes = places.iter().filter(|place| matches!(place.kind, Kind::Write | Kind::Unknown));
+    2 * writes.count() as i64 + 1_000
 }
 
 fn sweep(history: &History<'_>, found: &mut Found) -> Vec<Window> {
@@ -146,6 +152,13 @@ fn deadlines(history: &History<'_>, last: i64) -> (Vec<u64>, Vec<u32>) {
         if place.revision > 0 && place.ret < deadline[at] {
             deadline[at] = place.ret;
             by[at] = index as u32;
+        }
+    }
+    for told in &history.told {
+        let revision = told.revision as usize;
+        if told.at < deadline[revision] {
+            deadline[revision] = told.at;
+            by[revision] = told.by;
         }
     }
     for at in (0..=last as usize).rev() {

@@ -222,6 +222,10 @@ impl<'h, 'a> Replay<'h, 'a> {
     pub(super) fn patch(&mut self, number: usize) {
         let hole = &self.evidence.holes[number];
         for sighting in &hole.sightings {
+            if sighting.is_gone {
+                self.store.set(sighting.key, Slot { modified: hole.revision, ..Slot::EMPTY });
+                continue;
+            }
             let Some(kv) = sighting.kv.filter(|_| sighting.times > 1) else {
                 // Its one witness has been cited for the hole.
                 self.forgiven.insert(sighting.by);

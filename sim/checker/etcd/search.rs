@@ -299,7 +299,8 @@ impl<'a> Replay<'_, 'a> {
         let owner = &self.evidence.unknowns[unknown as usize];
         let request = &self.history.operations[owner.op as usize].request;
         let keys = compared_keys(self.history, request).into_iter();
-        let keys = keys.chain(owner.puts.iter().map(|put| put.key));
+        let deleted = owner.deletes.iter().cloned().flatten();
+        let keys = keys.chain(owner.puts.iter().map(|put| put.key)).chain(deleted);
         let blame = self.search.blame(&self.timeline, keys, self.evidence.holes[number].revision);
         if self.search.is_spent
             || self.search.latest_choice(self.evidence, self.order, &blame).is_some()
@@ -409,7 +410,7 @@ impl<'a> Replay<'_, 'a> {
         judge.run(request, None);
         let is_shown = hole.sightings.iter().all(|sighting| {
             let slot = self.store.get(sighting.key);
-            let is_put = slot.is_alive() && slot.modified == hole.revision;
+            let is_put = slot.is_alive() != sighting.is_gone && slot.modified == hole.revision;
             is_put && sighting.value.is_none_or(|value| slot.value == value)
         });
         let fits = self.store.mark() > mark

@@ -7,12 +7,12 @@ use crate::history::KeyValue;
 
 /// What the store holds for one key. Version 0: nothing; then `modified` and `writer` tell who removed it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Slot<'a> {
-    pub(super) create: i64,
-    pub(super) modified: i64,
-    pub(super) version: i64,
-    pub(super) lease: i64,
-    pub(super) value: &'a [u8],
+pub(in crate::checker) struct Slot<'a> {
+    pub(in crate::checker) create: i64,
+    pub(in crate::checker) modified: i64,
+    pub(in crate::checker) version: i64,
+    pub(in crate::checker) lease: i64,
+    pub(in crate::checker) value: &'a [u8],
     /// Index of the operation that did it.
     pub(super) writer: u32,
 }
@@ -25,12 +25,12 @@ impl<'a> Slot<'a> {
     pub(super) const EMPTY: Self =
         Self { create: 0, modified: 0, version: 0, lease: 0, value: &[], writer: NOBODY };
 
-    pub(super) fn is_alive(&self) -> bool {
+    pub(in crate::checker) fn is_alive(&self) -> bool {
         self.version != 0
     }
 
     /// What a client must be shown; `None` for nothing.
-    pub(super) fn shown_as(&self, key: &[u8]) -> Option<KeyValue> {
+    pub(in crate::checker) fn shown_as(&self, key: &[u8]) -> Option<KeyValue> {
         self.is_alive().then(|| KeyValue {
             key: key.into(),
             create_revision: self.create,
@@ -57,6 +57,8 @@ pub(super) struct Store<'a> {
     /// One bit for each key: whether it exists.
     alive: Vec<u64>,
     undo: Vec<(u32, Slot<'a>)>,
+    /// Every change that stands, where it was asked for: key, before, after.
+    journal: Option<Vec<(u32, Slot<'a>, Slot<'a>)>>,
 }
 
 impl<'a> Store<'a> {
@@ -65,7 +67,18 @@ impl<'a> Store<'a> {
             slots: vec![Slot::EMPTY; keys.len()],
             alive: vec![0; keys.len().div_ceil(64)],
             undo: Vec::new(),
+            journal: None,
         }
+    }
+
+    /// From now on every change that is not taken back is written down.
+    pub(super) fn keep_journal(&mut self) {
+        self.journal = Some(Vec::new());
+    }
+
+    /// What was written down, in the order of changes.
+    pub(super) fn journal(&self) -> &[(u32, Slot<'a>, Slot<'a>)] {
+        self.journal.as_deref().unwrap_or_default()
     }
 
     pub(super) fn get(&self, id: u32) -> &Slot<'a> {
@@ -73,7 +86,11 @@ impl<'a> Store<'a> {
     }
 
     pub(super) fn set(&mut self, id: u32, slot: Slot<'a>) {
-        self.undo.push((id, self.slots[id as usize]));
+        let before = self.slots[id as usize];
+        self.undo.push((id, before));
+        if let Some(journal) = &mut self.journal {
+            journal.push((id, before, slot));
+        }
         self.place(id, slot);
     }
 
@@ -97,6 +114,9 @@ impl<'a> Store<'a> {
         while self.undo.len() > mark {
             let (id, slot) = self.undo.pop().expect("longer than the mark");
             self.place(id, slot);
+            if let Some(journal) = &mut self.journal {
+                journal.pop();
+            }
         }
     }
 

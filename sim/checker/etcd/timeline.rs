@@ -218,7 +218,7 @@ impl Timeline {
                 let hole = &evidence.holes[evidence.hole(revision).expect("a hole is listed")];
                 for sighting in &hole.sightings {
                     if self.is_open(sighting.key) {
-                        self.known[sighting.key as usize].push((revision, true));
+                        self.known[sighting.key as usize].push((revision, !sighting.is_gone));
                     }
                 }
                 continue;

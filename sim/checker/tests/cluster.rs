@@ -60,6 +60,18 @@ pub(super) struct Cluster {
     /// Requests whose clients gave up, and which may still take effect.
     lingering: Vec<usize>,
     values: u64,
+    /// When each revision was made.
+    born: Vec<u64>,
+    /// When each compaction was done, and the revision it kept.
+    cuts: Vec<(u64, i64)>,
+}
+
+/// What really happened, for whoever tells of it later.
+pub(super) struct Past {
+    pub(super) store: Model,
+    pub(super) born: Vec<u64>,
+    pub(super) cuts: Vec<(u64, i64)>,
+    pub(super) end: u64,
 }
 
 /// A history that really happened.
@@ -69,6 +81,12 @@ pub(super) fn history(seed: u64, shape: Shape) -> Vec<Operation> {
 
 /// The same, with the store that it left behind.
 pub(super) fn history_and_store(seed: u64, shape: Shape) -> (Vec<Operation>, Model) {
+    let (history, past) = history_and_past(seed, shape);
+    (history, past.store)
+}
+
+/// The same, with everything that happened.
+pub(super) fn history_and_past(seed: u64, shape: Shape) -> (Vec<Operation>, Past) {
     let mut cluster = Cluster {
         dice: Dice(seed),
         shape,
@@ -77,9 +95,12 @@ pub(super) fn history_and_store(seed: u64, shape: Shape) -> (Vec<Operation>, Mod
         history: Vec::new(),
         lingering: Vec::new(),
         values: 0,
+        born: vec![0, 0],
+        cuts: Vec::new(),
     };
     cluster.run();
-    (cluster.history, cluster.model)
+    let Cluster { history, model: store, born, cuts, now: end, .. } = cluster;
+    (history, Past { store, born, cuts, end })
 }
 
 impl Cluster {
@@ -153,6 +174,10 @@ impl Cluster {
         } else {
             self.model.apply(&request)
         };
+        self.born.resize(self.model.revision() as usize + 1, self.now);
+        if let (Request::Compact { revision, .. }, Ok(_)) = (&request, &answer) {
+            self.cuts.push((self.now, *revision));
+        }
         if !is_told {
             return;
         }

@@ -8,7 +8,7 @@ use crate::history::{Operation, Request, Response};
 
 /// Makes a history from lines of `client call..return request → response`, times in microseconds, in JSON;
 /// `?` for an unknown outcome, `!text` for a refusal.
-fn parse(lines: &str) -> Vec<Operation> {
+pub(super) fn parse(lines: &str) -> Vec<Operation> {
     let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
     lines.enumerate().map(|(op, line)| parse_line(op as u64, line)).collect()
 }

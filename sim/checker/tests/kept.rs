@@ -71,7 +71,7 @@ fn forget(operations: &mut [Operation], dice: &mut Dice) -> &'static str {
 }
 
 /// Histories per property; more by `CASES=…`.
-fn cases() -> u32 {
+pub(super) fn cases() -> u32 {
     std::env::var("CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(1_000)
 }
 

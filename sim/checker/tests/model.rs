@@ -52,6 +52,21 @@ impl Model {
         read(&self.past[revision as usize], range, false)
     }
 
+    /// What a revision changed: each key with what it became, if it was put, and what it was.
+    pub(super) fn changes(
+        &self,
+        revision: i64,
+    ) -> Vec<(Bytes, Option<KeyValue>, Option<KeyValue>)> {
+        let (before, after) = (&self.past[revision as usize - 1], &self.past[revision as usize]);
+        let mut keys: Vec<&Bytes> = before.keys().chain(after.keys()).collect();
+        keys.sort();
+        keys.dedup();
+        let changed = keys.into_iter().filter(|key| before.get(*key) != after.get(*key));
+        changed
+            .map(|key| (key.clone(), after.get(key).cloned(), before.get(key).cloned()))
+            .collect()
+    }
+
     /// Whether a key exists at every revision from this one on.
     pub(super) fn exists_from(&self, key: &Bytes, revision: i64) -> bool {
         self.past[revision as usize..].iter().all(|state| state.contains_key(key))
