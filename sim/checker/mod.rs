@@ -26,10 +26,13 @@
 //! * It has no clock, no randomness and no files; the same history gives the same report.
 //! * Leases are seen as attributes of keys only.
 
+mod auth;
 pub mod bench;
 mod between;
+mod election;
 pub mod etcd;
 pub mod generic;
+mod members;
 pub mod render;
 mod rules;
 #[cfg(test)]
@@ -160,7 +163,11 @@ pub fn check(operations: &[Operation], rest: Option<&watch::Rest>) -> Report {
         etcd::check(operations)
     };
     if report.malformed.is_empty() {
-        add(&mut report, between::check(operations));
+        let mut found = between::check(operations);
+        found.extend(members::check(operations));
+        found.extend(election::check(operations));
+        found.extend(auth::check(operations));
+        add(&mut report, found);
     }
     report
 }

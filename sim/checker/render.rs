@@ -5,6 +5,7 @@ mod services;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
+pub(super) use self::services::member;
 use super::{Report, Verdict, Violation, rules};
 use crate::history::{
     Body, Compare, CompareResult, CompareTarget, KeyValue, Operation, Outcome, Range, Request,

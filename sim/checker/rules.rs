@@ -164,6 +164,41 @@ pub const RULES: &[Rule] = &[
         source: "etcd API reference, HashKVRequest; data corruption: checks",
     },
     Rule {
+        id: "election-fenced",
+        promise: "Once somebody has won an election, no leadership of an older revision wins, proclaims or is shown.",
+        source: "etcd API reference, concurrency: LeaderKey.rev orders ownership",
+    },
+    Rule {
+        id: "election-revision",
+        promise: "Each leadership has a revision of its own.",
+        source: "etcd API reference, concurrency: LeaderKey.rev",
+    },
+    Rule {
+        id: "member-list",
+        promise: "A linearizable answer about members shows every change acknowledged before it, and no other.",
+        source: "etcd API reference, Cluster service",
+    },
+    Rule {
+        id: "member-id",
+        promise: "The id of a member is never given again.",
+        source: "etcd runtime reconfiguration: member ids",
+    },
+    Rule {
+        id: "learner-limit",
+        promise: "There is one learner at a time, unless more are configured.",
+        source: "etcd learner design: --max-learners",
+    },
+    Rule {
+        id: "auth-forbidden",
+        promise: "Nothing is done that no possible state of the permissions allows.",
+        source: "etcd role-based access control",
+    },
+    Rule {
+        id: "auth-denied",
+        promise: "Nothing is denied that every possible state of the permissions allows.",
+        source: "etcd role-based access control",
+    },
+    Rule {
         id: "linearizability",
         promise: "Some order of all operations, each between its call and its return, explains every answer.",
         source: "Herlihy and Wing 1990; the rule of histories of other objects than etcd",

@@ -120,7 +120,7 @@ pub(super) fn answer(body: &Body) -> String {
 }
 
 /// A member, such as `n1 8e9e05c52164694d http://10.0.0.1:2380`.
-fn member(member: &Member) -> String {
+pub(in crate::checker) fn member(member: &Member) -> String {
     let name = if member.name.is_empty() { "(not started)" } else { &member.name };
     let what = if member.learner { " learner" } else { "" };
     format!("{name} {:x} {}{what}", member.id, member.peer_urls.join(" "))

@@ -6,7 +6,7 @@ use crate::checker::etcd::check;
 use crate::checker::render;
 use crate::history::{Operation, Request, Response};
 
-/// Makes a history from lines of `client call..return request → response`, times in microseconds, in JSON;
+/// Makes a history from lines of `client[/user] call..return request → response`, times in microseconds, in JSON;
 /// `?` for an unknown outcome, `!text` for a refusal.
 pub(super) fn parse(lines: &str) -> Vec<Operation> {
     let lines = lines.lines().map(str::trim).filter(|line| !line.is_empty());
@@ -15,7 +15,9 @@ pub(super) fn parse(lines: &str) -> Vec<Operation> {
 
 fn parse_line(op: u64, line: &str) -> Operation {
     let mut parts = line.splitn(3, ' ');
-    let client: u32 = parts.next().expect("a client").parse().expect("a number");
+    let client = parts.next().expect("a client");
+    let (client, user) = client.split_once('/').map_or((client, None), |(c, user)| (c, Some(user)));
+    let client: u32 = client.parse().expect("a number");
     let (call, returned) = parts.next().expect("times").split_once("..").expect("two times");
     let (request, answer) = parts.next().expect("a request").split_once(" → ").expect("an answer");
     let request: Request = serde_json::from_str(request).expect("a request");
@@ -27,7 +29,7 @@ fn parse_line(op: u64, line: &str) -> Operation {
     };
     let error = error.map(|(code, message)| serde_json::json!({"code": code, "message": message}));
     let value = serde_json::json!({
-        "op": op, "client": client, "member": format!("n{}", client % 3 + 1),
+        "op": op, "client": client, "user": user, "member": format!("n{}", client % 3 + 1),
         "call": time(call), "return": time(returned), "request": request, "response": response,
         "outcome": outcome, "error": error,
     });

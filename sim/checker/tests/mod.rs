@@ -7,6 +7,8 @@ mod golden;
 mod kept;
 mod model;
 mod mutate;
+mod services;
+mod services_golden;
 mod watch_breaks;
 mod watch_golden;
 mod watch_script;

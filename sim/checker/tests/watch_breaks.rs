@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use proptest::prelude::*;
 
 use super::cluster::{Dice, Shape};
-use super::kept::shapes;
+use super::kept::{cases, shapes};
 use super::watchers::watched;
 use crate::checker::watch::Rest;
 use crate::checker::{Verdict, check, render};
@@ -395,7 +395,9 @@ fn tails_are_demanded() {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: super::kept::cases(), failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig {
+        cases: cases(), failure_persistence: None, ..ProptestConfig::default()
+    })]
 
     /// What watches were really told is kept, whatever else is unknown.
     #[test]
