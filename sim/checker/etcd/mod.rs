@@ -33,6 +33,7 @@
 //! taken would have been refused; how stale a serializable read is.
 
 mod answer;
+mod composed;
 mod evidence;
 mod explain;
 mod judge;
@@ -160,8 +161,9 @@ pub(super) fn check_and(operations: &[Operation], also: Option<Also<'_>>) -> Rep
     if !report.malformed.is_empty() {
         return report;
     }
+    let composed = composed::with_writes(operations);
     let mut found = Found::default();
-    let mut history = History::new(operations);
+    let mut history = History::new(composed.as_deref().unwrap_or(operations));
     let order = order::order(&mut history, &mut found);
     refusal::check(&history, &order, &mut found);
     let evidence = Evidence::gather(&history, &order);
@@ -178,6 +180,12 @@ pub(super) fn check_and(operations: &[Operation], also: Option<Also<'_>>) -> Rep
     report.stats.ambiguous_holes = replay.choices();
     report.stats.search_steps = replay.search.steps;
     report.ledger = ledger(&history, &evidence, &replay.search.used);
+    if composed.is_some() {
+        let composed = operations.iter().filter(|operation| composed::is_composed(operation));
+        let composed: BTreeSet<u64> = composed.map(|operation| operation.op).collect();
+        report.ledger.retain(|resolution| !composed.contains(&resolution.op));
+        report.stats.unknown_writes = report.ledger.len();
+    }
     found.violations.extend(others);
     found.violations.sort_by_key(|(when, _)| *when);
     report.violations = found.violations.into_iter().map(|(_, violation)| violation).collect();

@@ -6,8 +6,8 @@ use super::cluster::Dice;
 use super::model::{Model, failure};
 use crate::checker::{Verdict, check, render};
 use crate::history::{
-    Body, Bytes, KeyValue, LeaderKey, Member, Operation, Outcome, PermissionKind, Put, Range,
-    Request, Response,
+    Body, Bytes, DeleteRange, KeyValue, LeaderKey, Member, Operation, Outcome, PermissionKind, Put,
+    Range, Request, Response,
 };
 
 /// A service in one step: what is asked, by whom, and what comes of it. Without `applies` nothing comes of it.
@@ -196,6 +196,76 @@ impl Service for Elections {
     }
 }
 
+/// Two locks and an election over one store, with reads of their keys.
+struct Locks {
+    store: Model,
+    owners: Vec<(Bytes, Request)>,
+    leases: i64,
+}
+
+impl Locks {
+    fn write(&mut self, request: &Request) {
+        self.store.apply(request).expect("nothing that is refused");
+    }
+}
+
+impl Service for Locks {
+    fn step(
+        &mut self,
+        dice: &mut Dice,
+        applies: bool,
+    ) -> (Request, Option<String>, Result<Response, String>) {
+        let kind = dice.below(4);
+        let last = dice.below(self.owners.len().max(1) as u64) as usize;
+        let (request, body) = match kind {
+            0 | 1 => {
+                self.leases += 1;
+                let (name, lease) =
+                    (Bytes::from(["e", "l", "m"][dice.below(3) as usize]), self.leases);
+                let key = Bytes::from(format!("{name}/{lease:x}").as_str());
+                let value = if kind == 0 { Bytes::default() } else { Bytes::from("v") };
+                if applies {
+                    let put =
+                        Put { key: key.clone(), value: value.clone(), lease, ..Put::default() };
+                    self.write(&Request::Put(put));
+                }
+                let revision = self.store.revision();
+                let leader = LeaderKey { name: name.clone(), key: key.clone(), revision, lease };
+                if kind == 0 {
+                    let unlock = Request::Unlock { key: key.clone() };
+                    self.owners.extend(applies.then_some((key.clone(), unlock)));
+                    (Request::Lock { name, lease }, Body::Lock { key })
+                } else {
+                    let resign = Request::Resign { leader: leader.clone() };
+                    self.owners.extend(applies.then_some((key, resign)));
+                    (Request::Campaign { name, lease, value }, Body::Campaign { leader })
+                }
+            }
+            2 if !self.owners.is_empty() => {
+                let (key, request) = self.owners[last].clone();
+                if applies {
+                    self.owners.remove(last);
+                    self.write(&Request::DeleteRange(DeleteRange {
+                        key,
+                        ..DeleteRange::default()
+                    }));
+                }
+                let is_lock = matches!(request, Request::Unlock { .. });
+                (request, if is_lock { Body::Unlock {} } else { Body::Resign {} })
+            }
+            _ => {
+                let range =
+                    Range { key: "a".into(), range_end: Bytes(vec![0]), ..Range::default() };
+                let request = Request::Range(range);
+                let answer = self.store.apply(&request).map_err(|error| error.message);
+                return (request, None, answer);
+            }
+        };
+        let revision = self.store.revision();
+        (request, None, Ok(Response { revision, member_id: 0, raft_term: 0, body }))
+    }
+}
+
 /// Two users, two roles, four keys.
 struct Auth {
     store: Model,
@@ -307,14 +377,15 @@ fn service(kind: u64) -> Box<dyn Service> {
     match kind {
         0 => Box::new(Members::new()),
         1 => Box::<Elections>::default(),
-        _ => Box::new(Auth::new()),
+        2 => Box::new(Auth::new()),
+        _ => Box::new(Locks { store: Model::new(), owners: Vec::new(), leases: 0 }),
     }
 }
 
 /// What really happened is kept, one after the other or at the same time.
 #[test]
 fn what_happened_is_kept() {
-    for kind in 0..3 {
+    for kind in 0..4 {
         for seed in 0..3_000 {
             let operations = run(&mut *service(kind), seed, 30, seed % 4 * 70_000);
             let report = check(&operations, None);

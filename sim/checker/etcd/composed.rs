@@ -1,0 +1,89 @@
+//! Locks and elections as the writes that a member does for them.
+//!
+//! etcd's lock and election services are clients of its own store: taking a lock puts a key with the name and the
+//! lease, giving it back deletes the key. Their answers do not say which revisions that made. So each stands in the
+//! history a second time, as the writes that it may have done, with unknown outcomes: evidence and search then find
+//! their revisions, if they made any.
+//!
+//! Not used: that an answer says that the key was put. A write that may have happened explains no less.
+
+use crate::history::{
+    Bytes, Compare, CompareResult, CompareTarget, DeleteRange, LeaderKey, Operation, Outcome, Put,
+    Request, Txn,
+};
+
+/// The history with those writes added behind each such operation; `None` if there is none.
+pub(super) fn with_writes(operations: &[Operation]) -> Option<Vec<Operation>> {
+    if !operations.iter().any(is_composed) {
+        return None;
+    }
+    let mut all = Vec::with_capacity(operations.len() * 2);
+    for operation in operations {
+        all.push(operation.clone());
+        for request in writes(operation) {
+            let (response, error, outcome) = (None, None, Outcome::Unknown);
+            all.push(Operation { request, response, error, outcome, ..operation.clone() });
+        }
+    }
+    Some(all)
+}
+
+/// Whether an operation is done by other operations.
+pub(super) fn is_composed(operation: &Operation) -> bool {
+    matches!(
+        operation.request,
+        Request::Lock { .. }
+            | Request::Unlock { .. }
+            | Request::Campaign { .. }
+            | Request::Proclaim { .. }
+            | Request::Resign { .. }
+    )
+}
+
+/// Everything that an operation may have written, each write on its own.
+fn writes(operation: &Operation) -> Vec<Request> {
+    // Who gives up waiting takes his own key back.
+    let is_won = operation.outcome == Outcome::Ok;
+    let mut writes = match &operation.request {
+        Request::Lock { name, lease } => {
+            vec![put_if(CompareResult::Equal, 0, &owned(name, *lease), &Bytes::default(), *lease)]
+        }
+        Request::Campaign { name, lease, value } => {
+            let key = owned(name, *lease);
+            vec![
+                put_if(CompareResult::Equal, 0, &key, value, *lease),
+                put_if(CompareResult::NotEqual, 0, &key, value, *lease),
+            ]
+        }
+        Request::Proclaim { leader: LeaderKey { key, revision, lease, .. }, value } => {
+            return vec![put_if(CompareResult::Equal, *revision, key, value, *lease)];
+        }
+        Request::Unlock { key } | Request::Resign { leader: LeaderKey { key, .. } } => {
+            return vec![delete(key)];
+        }
+        _ => return Vec::new(),
+    };
+    if let (false, Request::Lock { name, lease } | Request::Campaign { name, lease, .. }) =
+        (is_won, &operation.request)
+    {
+        writes.push(delete(&owned(name, *lease)));
+    }
+    writes
+}
+
+/// The key of one who wants a lock or leads an election.
+fn owned(name: &Bytes, lease: i64) -> Bytes {
+    Bytes([name.0.as_slice(), format!("/{lease:x}").as_bytes()].concat())
+}
+
+fn put_if(result: CompareResult, created: i64, key: &Bytes, value: &Bytes, lease: i64) -> Request {
+    let (key, value) = (key.clone(), value.clone());
+    let target = CompareTarget::Create(created);
+    let compare = Compare { key: key.clone(), range_end: Bytes::default(), result, target };
+    let put = Request::Put(Put { key, value, lease, ..Put::default() });
+    Request::Txn(Txn { compare: vec![compare], success: vec![put], failure: Vec::new() })
+}
+
+fn delete(key: &Bytes) -> Request {
+    Request::DeleteRange(DeleteRange { key: key.clone(), ..DeleteRange::default() })
+}
