@@ -9,6 +9,7 @@ mod jepsen;
 mod maps;
 mod objects;
 mod print;
+mod report;
 #[cfg(test)]
 mod tests;
 
@@ -54,6 +55,8 @@ pub enum Format {
     Jepsen,
     /// Maps with :process, :type, :f, :value, as of Knossos and Porcupine
     Edn,
+    /// A folder of etcd's robustness tests, or one operations.json of it
+    Report,
 }
 
 /// How to check and how to report.
@@ -133,6 +136,9 @@ pub fn main_check(files: &[PathBuf], options: Options) -> ExitCode {
 /// Names the line that has no place in one.
 #[expect(clippy::disallowed_methods, reason = "a file of the user's, outside any simulated world")]
 pub fn read(file: &Path, format: Option<Format>) -> Result<Read, Refusal> {
+    if file.is_dir() {
+        return report::read(file).and_then(not_empty);
+    }
     let bytes = std::fs::read(file).map_err(|error| Refusal::whole(error.to_string()))?;
     read_bytes(bytes, format)
 }
@@ -155,6 +161,9 @@ pub fn read_bytes(bytes: Vec<u8>, format: Option<Format>) -> Result<Read, Refusa
         Format::Jsonl => Read::Etcd(operations(text.as_bytes())?),
         Format::Jepsen => Read::Other(jepsen::read(text)?),
         Format::Edn => Read::Other(maps::read(text)?),
+        Format::Report => {
+            return report::read_text(text).and_then(report::convert).and_then(not_empty);
+        }
     };
     let is_empty = match &read {
         Read::Etcd(operations) => operations.is_empty(),
@@ -166,13 +175,21 @@ pub fn read_bytes(bytes: Vec<u8>, format: Option<Format>) -> Result<Read, Refusa
     Ok(read)
 }
 
+fn not_empty(operations: Vec<Operation>) -> Result<Read, Refusal> {
+    if operations.is_empty() {
+        return Err(Refusal::whole("there is no operation in it"));
+    }
+    Ok(Read::Etcd(operations))
+}
+
 /// The format that a text looks like.
 fn guess(text: &str) -> Result<Format, Refusal> {
     let first = text.trim_start();
     let rest = first.get(1..).unwrap_or_default().trim_start();
     let line = 1 + text[..text.len() - first.len()].matches('\n').count();
     if first.starts_with('{') && rest.starts_with('"') {
-        return Ok(Format::Jsonl);
+        let is_report = first.contains("\"ClientId\"") && first.contains("\"Input\"");
+        return Ok(if is_report { Format::Report } else { Format::Jsonl });
     }
     if jepsen::is_like(text) {
         return Ok(Format::Jepsen);
