@@ -5,12 +5,14 @@
 //!
 //! Not here: parts measured alone.
 
+use std::path::Path;
 use std::process::ExitCode;
 
 use serde::Serialize;
 
-use crate::check::timed;
+use crate::check::{self, timed};
 use crate::checker;
+use crate::checker::generic::Limits;
 use crate::run;
 use crate::scenario::{draw, library, plan::Plan};
 
@@ -73,14 +75,54 @@ fn measure() -> Result<Vec<Figure>, String> {
     let memory = vec![peak_memory_mb()];
     eprintln!("the checker …");
     let checks = repeated(|_| Ok(check_s()))?;
-    Ok(vec![
+    let mut figures = vec![
         figure("an idle three-member cluster", "ms of CPU / simulated s", 1.0, false, idle),
         figure("a client operation, everything on", "µs of CPU", 150.0, false, operation),
         figure("smoke", "simulated s / wall s", 300.0, true, speed),
         figure("a seed of 60 simulated seconds", "wall s", 0.3, false, per_minute),
         figure("peak memory of one job", "MB", 300.0, false, memory),
         figure("a million operations checked", "s", 1.0, false, checks),
-    ])
+    ];
+    figures.extend(recorded_figures()?);
+    Ok(figures)
+}
+
+/// What it takes to judge the histories that others recorded, where they are: verdicts without explanations, on one
+/// thread, without reading the files.
+fn recorded_figures() -> Result<Vec<Figure>, String> {
+    let mut figures = Vec::new();
+    let kinds: [(&'static str, &str, &str, check::Model, f64); 2] = [
+        ("all recorded register logs judged", "register", ".log", check::Model::CasRegister, 3.0),
+        ("the recorded text log c10-ok judged", "kv", "c10-ok.txt", check::Model::Kv, 0.2),
+    ];
+    for (name, kind, ending, model, aim) in kinds {
+        match check::recorded(kind) {
+            Ok(folder) => {
+                let once = |_| judge_recorded_ms(&folder, ending, model);
+                figures.push(figure(name, "ms", aim, false, repeated(once)?));
+            }
+            Err(reason) => eprintln!("{name}: skipped, {reason}"),
+        }
+    }
+    Ok(figures)
+}
+
+/// Milliseconds to judge every file of a folder with this ending.
+fn judge_recorded_ms(folder: &Path, ending: &str, model: check::Model) -> Result<f64, String> {
+    let limits = Limits { explain: false, ..Limits::default() };
+    let mut all_s = 0.0;
+    for entry in std::fs::read_dir(folder).map_err(|error| error.to_string())? {
+        let file = entry.map_err(|error| error.to_string())?.path();
+        if !file.to_string_lossy().ends_with(ending) {
+            continue;
+        }
+        let refuse = |refusal: check::Refusal| format!("{}: {refusal}", file.display());
+        if let check::Read::Other(entries) = check::read(&file, None).map_err(refuse)? {
+            let (_, wall_s) = check::judge_entries(&entries, model, limits).map_err(refuse)?;
+            all_s += wall_s;
+        }
+    }
+    Ok(all_s * 1e3)
 }
 
 /// Runs `once` for a few seeds.

@@ -222,7 +222,7 @@ pub fn judge(read: Read, model: Option<Model>) -> Result<Judged, Refusal> {
         (Read::Other(entries), _) => entries,
     };
     let model = model.map_or_else(|| likely_model(&entries), Ok)?;
-    let (judgement, wall_s) = judge_entries(&entries, model)?;
+    let (judgement, wall_s) = judge_entries(&entries, model, Limits::default())?;
     Ok(Judged { model, finding: Finding::Generic(Box::new(judgement)), wall_s })
 }
 
@@ -248,22 +248,44 @@ fn likely_model(entries: &Entries) -> Result<Model, Refusal> {
     }
 }
 
-fn judge_entries(entries: &Entries, model: Model) -> Result<(Judgement, f64), Refusal> {
+/// Judges a history of another object than etcd; answers the seconds that it took, too.
+///
+/// # Errors
+/// If its operations are not the model's.
+pub fn judge_entries(
+    entries: &Entries,
+    model: Model,
+    limits: Limits,
+) -> Result<(Judgement, f64), Refusal> {
     fn run<M: generic::model::Model>(
         (model, history): (M, generic::History<M::Op>),
+        limits: Limits,
     ) -> (Judgement, f64) {
-        timed(|| generic::judge(&model, &history, Limits::default()))
+        timed(|| generic::judge(&model, &history, limits))
     }
     Ok(match model {
         Model::Etcd => unreachable!("judged by its own checker"),
-        Model::Register => run(objects::register(entries, false)?),
-        Model::CasRegister => run(objects::register(entries, true)?),
-        Model::Kv => run(objects::kv(entries)?),
-        Model::Set => run(objects::set(entries)?),
-        Model::Queue => run(objects::queue(entries)?),
-        Model::Lock => run(objects::lock(entries)?),
-        Model::MultiRegister => run(objects::multi(entries)?),
+        Model::Register => run(objects::register(entries, false)?, limits),
+        Model::CasRegister => run(objects::register(entries, true)?, limits),
+        Model::Kv => run(objects::kv(entries)?, limits),
+        Model::Set => run(objects::set(entries)?, limits),
+        Model::Queue => run(objects::queue(entries)?, limits),
+        Model::Lock => run(objects::lock(entries)?, limits),
+        Model::MultiRegister => run(objects::multi(entries)?, limits),
     })
+}
+
+/// The folder of recorded histories of a kind, if it is there: below `HISTORIES_DIR`, else beside the project.
+pub fn recorded(kind: &str) -> Result<PathBuf, String> {
+    let root = std::env::var_os("HISTORIES_DIR").map_or_else(
+        || Path::new(env!("CARGO_MANIFEST_DIR")).join("../shared/data/histories"),
+        PathBuf::from,
+    );
+    let folder = root.join(kind);
+    if folder.is_dir() {
+        return Ok(folder);
+    }
+    Err(format!("no recorded histories in {}; set HISTORIES_DIR", folder.display()))
 }
 
 /// Runs something and says how many seconds of wall clock it took.

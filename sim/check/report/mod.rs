@@ -28,7 +28,6 @@ const LEASE_TTL_S: i64 = 7_200;
 ///
 /// # Errors
 /// Names the file and the line that is not an operation.
-#[expect(clippy::disallowed_methods, reason = "files of the user's, outside any simulated world")]
 pub fn read(path: &Path) -> Result<Vec<Operation>, Refusal> {
     let files = if path.is_dir() { files(path)? } else { vec![path.to_path_buf()] };
     let mut recorded = Vec::new();
@@ -121,7 +120,7 @@ fn operation(recorded: RecordedOperation) -> Result<Option<Operation>, String> {
     Ok(Some(Operation {
         op: 0,
         client: client_id,
-        member: output.member_id,
+        member: if output.member_id.is_empty() { "?".to_owned() } else { output.member_id },
         user: None,
         call,
         returned: Some(ret),

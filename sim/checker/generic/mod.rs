@@ -75,11 +75,13 @@ pub struct Limits {
     pub configurations: u64,
     /// Bytes of memory, more or less.
     pub bytes: usize,
+    /// Whether to say why a history is broken, which takes longer than to find it.
+    pub explain: bool,
 }
 
 impl Default for Limits {
     fn default() -> Self {
-        Self { configurations: 20_000_000, bytes: 2 << 30 }
+        Self { configurations: 10_000_000, bytes: 1 << 30, explain: true }
     }
 }
 
@@ -132,6 +134,7 @@ pub fn judge<M: Model>(model: &M, history: &History<M::Op>, limits: Limits) -> J
                 )),
             }
         }
+        End::Refuted(_) if !limits.explain => judgement.report.verdict = Verdict::Broken,
         End::Refuted(part) => explain::explain(model, history, &parts[part], &mut judgement),
         End::Spent => judgement.doubt(format!(
             "{explored} configurations were looked at, and neither an order nor the lack of one was found."

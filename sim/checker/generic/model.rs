@@ -2,6 +2,8 @@
 
 use std::hash::Hash;
 
+use super::Call;
+
 /// Which part of the state an operation reads or changes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Footprint {
@@ -10,6 +12,9 @@ pub enum Footprint {
     /// Only the keys that were added to the list.
     Keys,
 }
+
+/// Whether a history cannot be finished from a state.
+pub type DeadEnd<S> = Box<dyn Fn(&S) -> bool>;
 
 /// A sequential object that a history is held against.
 ///
@@ -61,6 +66,16 @@ pub trait Model {
     /// operation, is possible.
     fn reaches(&self, _state: &Self::State, _goal: &Self::Op) -> bool {
         true
+    }
+
+    /// What the whole history says about states: a test for those from which it cannot be finished.
+    fn study(&self, _calls: &[&Call<Self::Op>]) -> Option<DeadEnd<Self::State>> {
+        None
+    }
+
+    /// Bytes that a state holds beyond its own size, more or less.
+    fn heap(&self, _state: &Self::State) -> usize {
+        0
     }
 
     /// What the object is called in a sentence, such as `the register`.

@@ -93,6 +93,8 @@ pub struct Search<'a, M: Model, O: Bits, U: Bits> {
     at: usize,
     /// Due operations that could come next, with their returns; scratch.
     ready: Vec<(u64, u32)>,
+    /// Spare groups that do not overwrite.
+    noticing: Vec<usize>,
     explored: u64,
     /// Sets remembered beside the first of a place.
     extra: usize,
@@ -105,6 +107,9 @@ impl<'a, M: Model, O: Bits, U: Bits> Search<'a, M, O, U> {
     pub fn new(model: &'a M, calls: &'a [Call<M::Op>], task: Task) -> Self {
         let space = Space::new(model, calls, &task);
         let occupant = vec![NONE; task.slots];
+        let overwrites =
+            |group: &usize| task.classes[task.groups[*group].class as usize].overwrites;
+        let noticing = (0..task.groups.len()).filter(|group| !overwrites(group)).collect();
         Self {
             model,
             calls,
@@ -116,6 +121,7 @@ impl<'a, M: Model, O: Bits, U: Bits> Search<'a, M, O, U> {
             occupant,
             at: 0,
             ready: Vec::new(),
+            noticing,
             explored: 0,
             extra: 0,
             begun: false,
@@ -273,7 +279,8 @@ impl<'a, M: Model, O: Bits, U: Bits> Search<'a, M, O, U> {
             let is_enabled =
                 self.ready.iter().any(|(_, number)| can(self.task.due[*number as usize].class))
                     || (0..self.task.groups.len()).any(|group| {
-                        can(self.task.groups[group].class)
+                        self.task.groups[group].until >= soonest
+                            && can(self.task.groups[group].class)
                             && self.unused(group, &configuration.used, soonest).is_some()
                     });
             if !is_enabled {
@@ -320,6 +327,9 @@ impl<'a, M: Model, O: Bits, U: Bits> Search<'a, M, O, U> {
                 // Groups are in the order of their first calls.
                 break;
             }
+            if self.task.groups[group].until < soonest {
+                continue;
+            }
             if self.unused(group, &configuration.used, soonest).is_none() {
                 continue;
             }
@@ -355,11 +365,10 @@ impl<'a, M: Model, O: Bits, U: Bits> Search<'a, M, O, U> {
                 return true;
             }
         }
-        for group in 0..self.task.groups.len() {
+        for at in 0..self.noticing.len() {
+            let group = self.noticing[at];
             let class = self.task.groups[group].class;
-            if self.task.classes[class as usize].overwrites
-                || self.unused(group, &configuration.used, soonest).is_none()
-            {
+            if self.unused(group, &configuration.used, soonest).is_none() {
                 continue;
             }
             let after = self.space.step(&self.task, to, class);

@@ -4,7 +4,7 @@ use std::hash::BuildHasher as _;
 
 use super::Call;
 use super::fast::FastMap;
-use super::model::Model;
+use super::model::{DeadEnd, Model};
 use super::task::{NONE, Task};
 
 /// The step has not been tried.
@@ -17,6 +17,8 @@ pub struct Space<'a, M: Model> {
     model: &'a M,
     calls: &'a [Call<M::Op>],
     states: Vec<M::State>,
+    is_dead: Option<DeadEnd<M::State>>,
+    heap: usize,
     /// The first state with a hash, and for each state the next with the same.
     by_hash: FastMap<u64, u32>,
     same_hash: Vec<u32>,
@@ -33,6 +35,8 @@ impl<'a, M: Model> Space<'a, M> {
             model,
             calls,
             states: Vec::new(),
+            is_dead: task.study(model, calls),
+            heap: 0,
             by_hash: FastMap::default(),
             same_hash: Vec::new(),
             rows: Vec::new(),
@@ -48,7 +52,7 @@ impl<'a, M: Model> Space<'a, M> {
         &self.states[number as usize]
     }
 
-    /// Where an operation of this class leads from a state; [`NONE`] if it is impossible there.
+    /// Where an operation of this class leads from a state; [`NONE`] if it is impossible there, or a dead end.
     pub fn step(&mut self, task: &Task, from: u32, class: u32) -> u32 {
         if self.row > 0 {
             let at = from as usize * self.row + class as usize;
@@ -71,6 +75,9 @@ impl<'a, M: Model> Space<'a, M> {
         if !self.model.apply(&mut state, op) {
             return NONE;
         }
+        if self.is_dead.as_ref().is_some_and(|is_dead| is_dead(&state)) {
+            return NONE;
+        }
         if task.classes[class as usize].is_pure { from } else { self.number(state) }
     }
 
@@ -86,6 +93,7 @@ impl<'a, M: Model> Space<'a, M> {
             at = self.same_hash[at as usize];
         }
         let behind = if first == next { NONE } else { self.same_hash[first as usize] };
+        self.heap += self.model.heap(&state);
         self.states.push(state);
         self.same_hash.push(behind);
         if first != next {
@@ -95,9 +103,10 @@ impl<'a, M: Model> Space<'a, M> {
         next
     }
 
-    /// Bytes held, more or less; what a state holds beyond its own size is not known here.
+    /// Bytes held, more or less.
     pub fn bytes(&self) -> usize {
-        self.states.len() * (size_of::<M::State>() + 24)
+        self.heap
+            + self.states.len() * (size_of::<M::State>() + 24)
             + self.rows.len() * 4
             + self.steps.len() * 16
     }

@@ -10,7 +10,7 @@ use std::collections::BinaryHeap;
 
 use super::Call;
 use super::fast::FastMap;
-use super::model::Model;
+use super::model::{DeadEnd, Model};
 
 /// No operation, no state.
 pub const NONE: u32 = u32::MAX;
@@ -43,6 +43,8 @@ pub struct Group {
     pub class: u32,
     /// Number of the first among all spare operations.
     pub first: usize,
+    /// The last moment at which something can notice that one was used.
+    pub until: u64,
     /// Calls and indexes in the history.
     pub members: Vec<(u64, u32)>,
 }
@@ -85,7 +87,12 @@ impl Task {
                     let class = classes.number(model, op, index);
                     let group = *group_of.entry(class).or_insert(groups.len());
                     if group == groups.len() {
-                        groups.push(Group { class, first: 0, members: Vec::new() });
+                        groups.push(Group {
+                            class,
+                            first: 0,
+                            until: u64::MAX,
+                            members: Vec::new(),
+                        });
                     }
                     groups[group].members.push((*call, index));
                 }
@@ -102,6 +109,14 @@ impl Task {
         let (goals, overwriters) =
             if model.looks_ahead() { look_ahead(&due, &classes) } else { (Vec::new(), Vec::new()) };
         Self { due, groups, classes, slots, spares, goals, overwriters }
+    }
+
+    /// What the model says about dead ends, given all operations of the partition.
+    pub fn study<M: Model>(&self, model: &M, calls: &[Call<M::Op>]) -> Option<DeadEnd<M::State>> {
+        let due = self.due.iter().map(|due| due.index);
+        let spare = self.groups.iter().flat_map(|group| &group.members).map(|member| member.1);
+        let all: Vec<&Call<M::Op>> = due.chain(spare).map(|index| &calls[index as usize]).collect();
+        model.study(&all)
     }
 
     /// Index in the history of a member of this class.
@@ -128,7 +143,7 @@ impl<'a, O: Eq + std::hash::Hash> Classes<'a, O> {
 }
 
 /// Most pairs that are looked at to find spare operations that nobody can have noticed.
-const PAIRS_MAX: usize = 4_000_000;
+const PAIRS_MAX: usize = 200_000_000;
 
 /// Leaves out overwriting spare operations that make nothing possible: neither anything due that returned after
 /// their call, nor anything spare. Whatever order has one of them is as good without it.
@@ -157,12 +172,17 @@ fn drop_useless<M: Model>(
         return;
     }
     let op = |class: u32| &calls[classes[class as usize].index as usize].op;
-    groups.retain(|group| {
-        let first_call = group.members[0].0;
-        !classes[group.class as usize].overwrites
-            || noticing.iter().any(|(class, until)| {
-                *until >= first_call && model.enables(op(group.class), op(*class))
-            })
+    groups.retain_mut(|group| {
+        if !classes[group.class as usize].overwrites {
+            return true;
+        }
+        let maker = op(group.class);
+        let enabled = noticing.iter().filter(|(class, until)| {
+            *until >= group.members[0].0 && model.enables(maker, op(*class))
+        });
+        let until = enabled.map(|(_, until)| *until).max();
+        group.until = until.unwrap_or_default();
+        until.is_some()
     });
 }
 

@@ -112,6 +112,10 @@ impl Model for Kv {
         }
     }
 
+    fn heap(&self, _state: &Text) -> usize {
+        48
+    }
+
     fn noun(&self) -> &'static str {
         "the key"
     }

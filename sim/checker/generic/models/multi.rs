@@ -85,6 +85,10 @@ impl Model for MultiRegister {
         Footprint::Keys
     }
 
+    fn heap(&self, state: &BTreeMap<u32, u32>) -> usize {
+        16 * state.len()
+    }
+
     fn noun(&self) -> &'static str {
         "the content of the registers"
     }

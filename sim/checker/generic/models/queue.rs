@@ -1,9 +1,10 @@
 //! A queue: first in, first out.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
 use super::Names;
-use crate::checker::generic::model::Model;
+use crate::checker::generic::Call;
+use crate::checker::generic::model::{DeadEnd, Model};
 
 /// What is done to a queue; values are numbers in [`Queue::names`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -73,6 +74,37 @@ impl Model for Queue {
             (Op::Enqueue(value), Op::Dequeue(Some(taken))) => *taken == Taken::Value(*value),
             _ => true,
         }
+    }
+
+    /// Where every value is enqueued once: of two in the queue the first must not be taken after the second.
+    fn study(&self, calls: &[&Call<Op>]) -> Option<DeadEnd<VecDeque<u32>>> {
+        let mut enqueued: BTreeSet<u32> = BTreeSet::new();
+        let mut taken: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
+        for call in calls {
+            match &call.op {
+                Op::Enqueue(value) if !enqueued.insert(*value) => return None,
+                Op::Enqueue(_) | Op::Dequeue(Some(Taken::Nothing)) => {}
+                Op::Dequeue(Some(Taken::Value(value))) => {
+                    let interval = (call.call, call.ret.unwrap_or(u64::MAX));
+                    if taken.insert(*value, interval).is_some() {
+                        return None;
+                    }
+                }
+                // It takes nobody knows what.
+                Op::Dequeue(None) => return None,
+            }
+        }
+        let interval = move |value: &u32| taken.get(value).copied().unwrap_or((u64::MAX, u64::MAX));
+        Some(Box::new(move |queue| {
+            // All pairs but those with the last were looked at when there were fewer.
+            let Some(last) = queue.back() else { return false };
+            let (_, ret) = interval(last);
+            queue.iter().any(|value| interval(value).0 > ret)
+        }))
+    }
+
+    fn heap(&self, state: &VecDeque<u32>) -> usize {
+        4 * state.capacity()
     }
 
     fn noun(&self) -> &'static str {

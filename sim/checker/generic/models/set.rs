@@ -99,6 +99,10 @@ impl Model for Set {
         }
     }
 
+    fn heap(&self, state: &Vec<u32>) -> usize {
+        4 * state.capacity()
+    }
+
     fn noun(&self) -> &'static str {
         "the set"
     }
