@@ -157,6 +157,10 @@ refusals! {
     FutureRevision, OutOfRange, true, "etcdserver: mvcc: required revision is a future revision";
     /// The lease does not exist.
     LeaseNotFound, NotFound, true, "etcdserver: requested lease not found";
+    /// The id is another lease's.
+    LeaseExists, FailedPrecondition, true, "etcdserver: lease already exists";
+    /// The time to live is longer than etcd's longest.
+    LeaseTtlTooLarge, OutOfRange, true, "etcdserver: too large lease TTL";
     /// The request is larger than allowed.
     RequestTooLarge, InvalidArgument, true, "etcdserver: request is too large";
     /// The member has too much to apply; etcd sends this one with code Unknown.

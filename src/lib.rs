@@ -10,6 +10,7 @@
 //! * [`wal`]: the write-ahead log and snapshot files.
 //! * [`state`]: the replicated state machine; a function of the log.
 //! * [`raft`]: the one loop around raft-rs; transport, read index, snapshots.
+//! * [`watch`]: who watches which keys, and how each is told at its own pace.
 //! * [`api`]: etcd v3 over gRPC.
 //! * [`server`]: puts a member together and runs it.
 //!
@@ -25,3 +26,4 @@ pub mod server;
 pub mod state;
 pub mod storage;
 pub mod wal;
+pub mod watch;

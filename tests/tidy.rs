@@ -21,8 +21,12 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("wal", &["proto", "error", "config", "host"]),
     ("state", &["proto", "error", "config", "host", "storage"]),
     ("raft", &["proto", "error", "config", "host", "storage", "wal", "state"]),
-    ("api", &["proto", "error", "config", "host", "state", "raft"]),
-    ("server", &["proto", "error", "config", "host", "storage", "wal", "state", "raft", "api"]),
+    ("watch", &["proto", "error", "config", "host", "state", "raft"]),
+    ("api", &["proto", "error", "config", "host", "state", "raft", "watch"]),
+    (
+        "server",
+        &["proto", "error", "config", "host", "storage", "wal", "state", "raft", "watch", "api"],
+    ),
 ];
 
 /// One source file of the project.

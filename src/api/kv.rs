@@ -19,7 +19,7 @@ macro_rules! answer {
                 $api.complete(&mut response.header);
                 Ok(Response::new(response))
             }
-            _ => Err(Status::unknown("etcdserver: the answer is not of the request's kind")),
+            _ => Err(super::wrong_kind()),
         }
     };
 }
@@ -73,12 +73,5 @@ impl Kv for Api {
         let request = request.into_inner();
         let request = InternalRaftRequest { compaction: Some(request), ..Default::default() };
         answer!(self, self.propose(request).await?, Compact)
-    }
-}
-
-impl Api {
-    /// Through the log.
-    async fn propose(&self, request: InternalRaftRequest) -> Result<state::Response, Status> {
-        self.handle.propose(request).await.map_err(status)
     }
 }

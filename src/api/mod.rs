@@ -11,7 +11,9 @@
 
 mod cluster;
 mod kv;
+mod lease;
 mod maintenance;
+mod watch;
 
 use std::sync::Arc;
 
@@ -21,22 +23,29 @@ use tower::util::MapResponseLayer;
 
 use crate::config::Config;
 use crate::error::{self, Refusal};
-use crate::proto::etcdserverpb::ResponseHeader;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
+use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
-use crate::raft;
+use crate::proto::etcdserverpb::watch_server::WatchServer;
+use crate::proto::etcdserverpb::{InternalRaftRequest, ResponseHeader};
+use crate::watch::Watches;
+use crate::{raft, state};
 
 /// Everything that clients can call.
 #[must_use]
-pub fn routes(handle: &raft::Handle, config: &Arc<Config>) -> Routes {
-    let api = Api { handle: handle.clone(), config: Arc::clone(config) };
+pub fn routes(handle: &raft::Handle, watches: &Watches, config: &Arc<Config>) -> Routes {
+    let (watches, config) = (watches.clone(), Arc::clone(config));
+    let api = Api { handle: handle.clone(), watches, config: Arc::clone(&config) };
     let frame_bytes_max = config.max_frame_bytes();
     // Answers are bounded by what is stored; etcd does not limit them either.
     let kv = KvServer::new(api.clone())
         .max_decoding_message_size(frame_bytes_max)
         .max_encoding_message_size(usize::MAX);
+    let watch = WatchServer::new(api.clone()).max_encoding_message_size(usize::MAX);
     let services = Routes::new(kv)
+        .add_service(watch)
+        .add_service(LeaseServer::new(api.clone()))
         .add_service(ClusterServer::new(api.clone()))
         .add_service(MaintenanceServer::new(api));
     let translated = services.into_axum_router().layer(MapResponseLayer::new(too_large));
@@ -66,10 +75,21 @@ fn too_large<B>(mut response: http::Response<B>) -> http::Response<B> {
 #[derive(Clone)]
 struct Api {
     handle: raft::Handle,
+    watches: Watches,
     config: Arc<Config>,
 }
 
+/// The answer is not of the request's kind: a bug of ours.
+fn wrong_kind() -> Status {
+    Status::unknown("etcdserver: the answer is not of the request's kind")
+}
+
 impl Api {
+    /// Through the log.
+    async fn propose(&self, request: InternalRaftRequest) -> Result<state::Response, Status> {
+        self.handle.propose(request).await.map_err(status)
+    }
+
     /// This member's header, around the revision that the answer was made at.
     fn header(&self, revision: i64) -> Option<ResponseHeader> {
         let raft::Header { cluster_id, member_id, term } = self.handle.header();

@@ -68,6 +68,55 @@ pub struct Limits {
     pub snapshot_stall_ms: u64,
     /// Snapshots being sent at once by one member.
     pub snapshot_sends_max: usize,
+    /// Revocations of leases that are due, proposed in a second, as etcd's 1000: a storm of them must
+    /// leave room for requests.
+    pub lease_revokes_per_s: u64,
+    /// Time after which a revocation that was not applied is proposed again, as etcd's 3 s.
+    pub lease_revoke_retry_ms: u64,
+    /// Time between two checkpoints of what is left of a lease, as etcd's 5 minutes: a lease that is
+    /// shorter has none. What a change of leader adds to a lease's life at most.
+    pub lease_checkpoint_interval_ms: u64,
+    /// Leases in one entry of checkpoints, as etcd's 1000.
+    pub lease_checkpoints_max: usize,
+    /// Renewals that wait for an entry about their lease.
+    pub lease_renewals_waiting_max: usize,
+    /// Time for the leader to answer what a member asks it about a lease, before it is asked again:
+    /// one election, so that a leader that is gone is not waited for.
+    pub lease_forward_timeout_ms: u64,
+    /// Wait before the leader is asked again, as etcd's 50 ms.
+    pub lease_forward_retry_ms: u64,
+    /// Renewals under way at once on one keep-alive stream.
+    pub lease_stream_renewals_max: usize,
+    /// Slices of changes on their way from the loop to the watchers. When they are full the watchers
+    /// read from the database what they were not told.
+    pub watch_feed_slices: usize,
+    /// Bytes of keys and values in those slices.
+    pub watch_feed_bytes_max: usize,
+    /// Requests of watch streams that wait for their turn.
+    pub watch_queue_commands: usize,
+    /// Commands and slices that the watchers' task takes in between two pieces of history.
+    pub watch_turn_events: usize,
+    /// Pieces of news queued for one watch stream, as etcd's 128. Who is slower is set aside and later
+    /// reads from the database.
+    pub watch_stream_news: usize,
+    /// Bytes of keys and values queued for one watch stream.
+    pub watch_stream_bytes_max: usize,
+    /// Watches on one stream; more are refused. Bounds what one client can make the member keep.
+    pub watch_stream_watches_max: usize,
+    /// Answers ready to be taken by the connection of one watch stream.
+    pub watch_stream_answers: usize,
+    /// Watchers that catch up together, as etcd's 512.
+    pub watch_catch_up_watchers: usize,
+    /// Changes in one piece of history: a piece takes about a millisecond.
+    pub watch_piece_changes: usize,
+    /// Bytes of keys and values in one piece of history.
+    pub watch_piece_bytes: usize,
+    /// Earlier values asked of the loop at once, for watchers that want them.
+    pub watch_previous_keys: usize,
+    /// Wait before the loop is asked again for history or earlier values that it was too busy for.
+    pub watch_retry_ms: u64,
+    /// Time between two progress notifications of a quiet watcher, as etcd's 10 minutes.
+    pub watch_progress_interval_ms: u64,
     /// Size at which a segment of the log is cut, as etcd's 64 MB.
     pub wal_segment_bytes: u64,
     /// Memory of one RocksDB write buffer: what a power cut may take from the backend, and what
@@ -112,6 +161,28 @@ impl Default for Limits {
             snapshot_chunk_bytes: 64 * 1024,
             snapshot_stall_ms: 10_000,
             snapshot_sends_max: 2,
+            lease_revokes_per_s: 1000,
+            lease_revoke_retry_ms: 3000,
+            lease_checkpoint_interval_ms: 300_000,
+            lease_checkpoints_max: 1000,
+            lease_renewals_waiting_max: 4096,
+            lease_forward_timeout_ms: 1000,
+            lease_forward_retry_ms: 50,
+            lease_stream_renewals_max: 64,
+            watch_feed_slices: 1024,
+            watch_feed_bytes_max: 64 * 1024 * 1024,
+            watch_queue_commands: 1024,
+            watch_turn_events: 64,
+            watch_stream_news: 128,
+            watch_stream_bytes_max: 16 * 1024 * 1024,
+            watch_stream_watches_max: 100_000,
+            watch_stream_answers: 4,
+            watch_catch_up_watchers: 512,
+            watch_piece_changes: 1000,
+            watch_piece_bytes: 1024 * 1024,
+            watch_previous_keys: 256,
+            watch_retry_ms: 10,
+            watch_progress_interval_ms: 600_000,
             wal_segment_bytes: 64_000_000,
             backend_write_buffer_bytes: 8 * 1024 * 1024,
             connections_max: 10_000,

@@ -205,6 +205,14 @@ impl Config {
         self.limits.request_timeout_base_ms + 2 * self.election_timeout_ms
     }
 
+    /// The shortest time to live of a lease, as etcd's: one and a half election timeouts, so that a
+    /// lease outlives the election in which it cannot be renewed.
+    #[must_use]
+    pub fn lease_ttl_min_s(&self) -> i64 {
+        let ticks = 3 * self.election_ticks() as u64 / 2;
+        i64::try_from((ticks * self.heartbeat_interval_ms).div_ceil(1000)).unwrap_or(i64::MAX)
+    }
+
     /// The largest gRPC frame taken in: the request plus room for what surrounds it, as etcd's.
     #[must_use]
     pub fn max_frame_bytes(&self) -> usize {

@@ -7,13 +7,14 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use prost::Message as _;
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::leases::Forward;
 use super::node::{Event, Request};
 use super::waiters::RequestIds;
 use crate::error::Refusal;
@@ -21,7 +22,8 @@ use crate::host::Clock;
 use crate::proto::etcdserverpb::{
     InternalRaftRequest, RangeRequest, RangeResponse, RequestHeader, TxnRequest, TxnResponse,
 };
-use crate::state::{self, Member, Response};
+use crate::proto::mvccpb::KeyValue;
+use crate::state::{self, History, Member, Response};
 
 /// What a member says about itself in the header of every response (the revision is the response's own).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +73,30 @@ pub(super) struct Shared {
     /// How often the leader was lost or changed.
     pub(super) leader_changes: AtomicU64,
     pub(super) applied: AtomicU64,
+    /// The current revision.
+    pub(super) revision: AtomicI64,
+    /// Whether the member is on its way out.
+    stopping: AtomicBool,
+    stopped: Notify,
 }
 
 impl Shared {
     pub(super) fn new(cluster_id: u64, member_id: u64) -> Self {
         let zero = || AtomicU64::new(0);
         let (term, leader, leader_changes, applied) = (zero(), zero(), zero(), zero());
-        Self { cluster_id, member_id, term, leader, leader_changes, applied }
+        let (revision, stopping, stopped) =
+            (AtomicI64::new(0), AtomicBool::new(false), Notify::new());
+        Self {
+            cluster_id,
+            member_id,
+            term,
+            leader,
+            leader_changes,
+            applied,
+            revision,
+            stopping,
+            stopped,
+        }
     }
 }
 
@@ -92,6 +111,7 @@ struct Inner {
     requests: mpsc::Sender<Request>,
     events: mpsc::Sender<Event>,
     clock: Arc<dyn Clock>,
+    forward: Forward,
     ids: RequestIds,
     request_timeout: Duration,
     max_request_bytes: usize,
@@ -102,15 +122,36 @@ impl Handle {
         shared: Arc<Shared>,
         requests: mpsc::Sender<Request>,
         events: mpsc::Sender<Event>,
-        clock: Arc<dyn Clock>,
+        forward: Forward,
         ids: RequestIds,
         config: &crate::config::Config,
     ) -> Self {
         let request_timeout = Duration::from_millis(config.request_timeout_ms());
         let max_request_bytes = config.max_request_bytes;
-        let inner =
-            Inner { shared, requests, events, clock, ids, request_timeout, max_request_bytes };
+        let clock = Arc::clone(&forward.edges.clock);
+        let inner = Inner {
+            shared,
+            requests,
+            events,
+            clock,
+            forward,
+            ids,
+            request_timeout,
+            max_request_bytes,
+        };
         Self { inner: Arc::new(inner) }
+    }
+
+    pub(super) fn forward(&self) -> &Forward {
+        &self.inner.forward
+    }
+
+    pub(super) fn shared(&self) -> &Shared {
+        &self.inner.shared
+    }
+
+    pub(super) fn request_timeout(&self) -> Duration {
+        self.inner.request_timeout
     }
 
     /// Proposes a request and waits until this member has applied it.
@@ -121,7 +162,7 @@ impl Handle {
     /// unknown outcome.
     pub async fn propose(&self, mut request: InternalRaftRequest) -> Result<Response, Refusal> {
         let id = self.inner.ids.next();
-        request.header = Some(RequestHeader { id });
+        request.header = Some(RequestHeader { id, only_in_term: 0 });
         let data = Bytes::from(request.encode_to_vec());
         if data.len() > self.inner.max_request_bytes {
             return Err(Refusal::RequestTooLarge);
@@ -185,6 +226,71 @@ impl Handle {
         self.ask(|answer| Request::MoveLeader { target, answer }).await
     }
 
+    /// A lease's id that nobody has used: positive.
+    #[must_use]
+    pub fn lease_id(&self) -> i64 {
+        loop {
+            let id = self.inner.ids.next() & i64::MAX.cast_unsigned();
+            if id != 0 {
+                return id.cast_signed();
+            }
+        }
+    }
+
+    /// The ids of all leases, linearizable.
+    ///
+    /// # Errors
+    /// As [`Handle::range`].
+    pub async fn leases(&self) -> Result<Vec<i64>, Refusal> {
+        self.ask(|answer| Request::Leases { answer }).await
+    }
+
+    /// A view of all changes so far, to read those from that a watcher has missed.
+    ///
+    /// # Errors
+    /// As [`Handle::status`].
+    pub async fn history(&self) -> Result<History, Refusal> {
+        self.ask(|answer| Request::History { answer }).await
+    }
+
+    /// Each key as it was before a revision; `None` where it was not there, or where that is compacted.
+    ///
+    /// # Errors
+    /// As [`Handle::status`].
+    pub async fn previous(
+        &self,
+        keys: Vec<(Bytes, i64)>,
+    ) -> Result<Vec<Option<KeyValue>>, Refusal> {
+        self.ask(|answer| Request::Previous { keys, answer }).await
+    }
+
+    /// The current revision, which may move on in this moment.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.inner.shared.revision.load(Ordering::Acquire)
+    }
+
+    /// Waits, for whoever must ask again later.
+    pub async fn sleep(&self, duration: Duration) {
+        self.inner.clock.sleep(duration).await;
+    }
+
+    /// Tells everybody who serves a stream that the member is about to stop.
+    pub fn end_streams(&self) {
+        self.inner.shared.stopping.store(true, Ordering::SeqCst);
+        self.inner.shared.stopped.notify_waiters();
+    }
+
+    /// Completes once the member is about to stop.
+    pub async fn ending(&self) {
+        let mut ending = std::pin::pin!(self.inner.shared.stopped.notified());
+        // Listening comes before looking, so that nothing is missed between the two.
+        ending.as_mut().enable();
+        if !self.inner.shared.stopping.load(Ordering::SeqCst) {
+            ending.await;
+        }
+    }
+
     /// Cluster, member and the term as it is now.
     #[must_use]
     pub fn header(&self) -> Header {
@@ -215,7 +321,7 @@ impl Handle {
         }
     }
 
-    async fn ask<T>(
+    pub(super) async fn ask<T>(
         &self,
         request: impl FnOnce(oneshot::Sender<Result<T, Refusal>>) -> Request,
     ) -> Result<T, Refusal> {

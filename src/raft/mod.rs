@@ -48,12 +48,23 @@
 //! * Every queue, batch, retry and wait has its bound in [`Limits`](crate::config::Limits).
 //! * The loop decides from its queues, its log and its state alone.
 //!
+//! # Leases and watches
+//!
+//! What leases there are is replicated state; when they are due, only the leader knows (`lessor.rs`). It asks
+//! for what it decides through the log, for its own term alone. Other members pass renewals on to it
+//! (`leases.rs`).
+//! Who watches is told of changes by a feed that never makes the loop wait (`feed.rs`), and reads older ones
+//! from views of the database that the loop hands out.
+//!
 //! Not here yet: adding and removing members at run time (entries that change the configuration are carried
-//! out, nothing proposes them); leases, watches, authentication; reading the log's entries from disk (what a
+//! out, nothing proposes them); authentication; reading the log's entries from disk (what a
 //! follower may still need is kept in memory, anything older goes as a snapshot); installing a snapshot stops
 //! the loop while it is loaded.
 
+mod feed;
 mod handle;
+mod leases;
+mod lessor;
 mod log;
 mod logger;
 mod membership;
@@ -69,21 +80,25 @@ mod transport;
 mod waiters;
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use raft::{RawNode, ReadOnlyOption};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+pub use feed::{Changes, Slice};
 pub use handle::{Handle, Header, Status};
+pub use leases::TimeToLive;
 pub use peer::PeerService;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::host::{Clock, Host};
 use handle::Shared;
+use leases::{Forward, Renewals};
+use lessor::Lessor;
 use log::LogStore;
 use node::{Node, Queues};
 use peer::{Inbound, Slot};
@@ -112,7 +127,8 @@ impl Member {
 
 /// Reads what the member left behind, or makes it new, and starts its loop.
 ///
-/// The caller holds the lock on the data folder, serves the [`PeerService`] and watches the [`Member`].
+/// The caller holds the lock on the data folder, serves the [`PeerService`], watches the [`Member`], and reads
+/// the [`Changes`].
 ///
 /// # Errors
 /// The disk failed; the log, a snapshot or the backend is damaged or contradicts the others; the data folder
@@ -120,7 +136,7 @@ impl Member {
 pub async fn start(
     host: Arc<dyn Host>,
     config: Arc<Config>,
-) -> Result<(Handle, PeerService, Member)> {
+) -> Result<(Handle, PeerService, Member, Changes)> {
     let recovered = recovery::recover(&*host, &config).await?;
     let shared = Arc::new(Shared::new(config.cluster_id(), config.member_id()));
     shared.applied.store(recovered.log.applied().index, Ordering::Release);
@@ -130,24 +146,84 @@ pub async fn start(
     let (tick_sender, ticks) = mpsc::channel(limits.loop_queue_ticks);
     let (event_sender, events) = mpsc::channel(limits.loop_queue_events);
     let (request_sender, requests) = mpsc::channel(limits.loop_queue_requests);
+    let (feed, changes) = feed::feed(recovered.state.current_revision(), &limits);
+    shared.revision.store(recovered.state.current_revision(), Ordering::Release);
     let inbound = Arc::new(Inbound::default());
-    let snapshots = Arc::new(recovered.snapshots);
     let identity = (shared.cluster_id, shared.member_id);
     let peers = membership::peers(&config);
     let members: BTreeSet<u64> = peers.keys().copied().collect();
+    let forward =
+        Forward { edges: edges.clone(), peers: peers.clone(), channels: Mutex::default() };
     let silence_ticks = ticks_of(limits.peer_silence_ms, &config);
     let contexts = Contexts::new(shared.member_id, host.random_u64());
     let retry_ticks = ticks_of(limits.read_index_retry_ms, &config);
-    let mut node = Node {
-        raw: raw_node(recovered.log, &config)?,
-        transport: Transport::new(&edges, identity, peers, silence_ticks, Arc::clone(&inbound)),
+    let transport = Transport::new(&edges, identity, peers, silence_ticks, Arc::clone(&inbound));
+    let parts = Parts {
+        transport,
         queues: Queues { ticks, events, requests, helpers: event_sender.clone() },
+        reads: ReadIndex::new(contexts, retry_ticks, limits.reads_waiting_max),
+        feed,
+        edges,
+        shared: Arc::clone(&shared),
+        config: Arc::clone(&config),
+    };
+    let mut node = node(recovered, parts)?;
+    let snapshots = Arc::clone(&node.snapshots);
+    if members.is_empty() {
+        // Nobody else could win or object: no reason to wait for an election timeout.
+        node.raw.campaign().map_err(|e| Error::Fatal(format!("cannot stand for election: {e}")))?;
+    }
+    let heartbeat = Duration::from_millis(config.heartbeat_interval_ms);
+    tokio::spawn(tick(host.clock(), heartbeat, tick_sender));
+    let task = tokio::spawn(node.run());
+    let ids = RequestIds::new(shared.member_id, host.random_u64());
+    let handle = Handle::new(
+        Arc::clone(&shared),
+        request_sender,
+        event_sender.clone(),
+        forward,
+        ids,
+        &config,
+    );
+    let service = PeerService {
+        shared,
+        config,
+        members,
+        events: event_sender,
+        inbound,
+        snapshots,
+        slot: Slot::default(),
+        clock: host.clock(),
+        handle: handle.clone(),
+    };
+    Ok((handle, service, Member { task }, changes))
+}
+
+/// What the loop is made of, besides what a restart found.
+struct Parts {
+    transport: Transport,
+    queues: Queues,
+    reads: ReadIndex<requests::Read>,
+    feed: feed::Feed,
+    edges: Edges,
+    shared: Arc<Shared>,
+    config: Arc<Config>,
+}
+
+/// The loop at its beginning.
+fn node(recovered: recovery::Recovered, parts: Parts) -> Result<Node> {
+    let Parts { transport, queues, reads, feed, edges, shared, config } = parts;
+    let limits = &config.limits;
+    Ok(Node {
+        raw: raw_node(recovered.log, &config)?,
+        transport,
+        queues,
         wal: recovered.wal,
-        snapshots: Arc::clone(&snapshots),
+        snapshots: Arc::new(recovered.snapshots),
         state: recovered.state,
         proposals: Proposals::default(),
         waiters: Waiters::new(limits.proposals_in_flight_max),
-        reads: ReadIndex::new(contexts, retry_ticks, limits.reads_waiting_max),
+        reads,
         leadership: Leadership { term: recovered.hard_state.term, leader: 0 },
         hard_state: recovered.hard_state,
         unsynced: false,
@@ -160,33 +236,15 @@ pub async fn start(
         compacted: Vec::new(),
         compact_pause: false,
         transfer: None,
+        lessor: Lessor::new(limits),
+        renewals: Renewals::default(),
+        feed,
         stopping: None,
         tick: 0,
         edges,
-        shared: Arc::clone(&shared),
-        config: Arc::clone(&config),
-    };
-    if members.is_empty() {
-        // Nobody else could win or object: no reason to wait for an election timeout.
-        node.raw.campaign().map_err(|e| Error::Fatal(format!("cannot stand for election: {e}")))?;
-    }
-    let heartbeat = Duration::from_millis(config.heartbeat_interval_ms);
-    tokio::spawn(tick(host.clock(), heartbeat, tick_sender));
-    let task = tokio::spawn(node.run());
-    let clock = host.clock();
-    let ids = RequestIds::new(shared.member_id, host.random_u64());
-    let handle = Handle::new(
-        Arc::clone(&shared),
-        request_sender,
-        event_sender.clone(),
-        Arc::clone(&clock),
-        ids,
-        &config,
-    );
-    let slot = Slot::default();
-    let events = event_sender;
-    let service = PeerService { shared, config, members, events, inbound, snapshots, slot, clock };
-    Ok((handle, service, Member { task }))
+        shared,
+        config,
+    })
 }
 
 /// How many ticks cover a time.

@@ -19,7 +19,10 @@ use raft::eraftpb::{Message, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use tokio::sync::{mpsc, oneshot};
 
+use super::feed::Feed;
 use super::handle::{Shared, Status};
+use super::leases::{LeaseRead, Renewals};
+use super::lessor::Lessor;
 use super::log::LogStore;
 use super::membership::Transfer;
 use super::propose::{Proposal, Proposals};
@@ -32,7 +35,8 @@ use super::waiters::{Answer, Waiters};
 use crate::config::Config;
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
-use crate::state::{Response, State};
+use crate::proto::mvccpb::KeyValue;
+use crate::state::{History, Response, State};
 use crate::wal::{HardState, Mark, SnapshotStore, Wal};
 
 /// An answer to a client's request.
@@ -63,6 +67,10 @@ pub(super) enum Request {
     Status { answer: Reply<Status> },
     HashKv { revision: i64, answer: Reply<(u32, i64, i64)> },
     MoveLeader { target: u64, answer: Reply<()> },
+    Lease(LeaseRead),
+    Leases { answer: Reply<Vec<i64>> },
+    History { answer: Reply<History> },
+    Previous { keys: Vec<(bytes::Bytes, i64)>, answer: Reply<Vec<Option<KeyValue>>> },
 }
 
 /// The receiving ends of the loop's queues.
@@ -116,6 +124,10 @@ pub(super) struct Node {
     /// Whether a pause between two steps of compaction is running.
     pub(super) compact_pause: bool,
     pub(super) transfer: Option<Transfer>,
+    pub(super) lessor: Lessor,
+    pub(super) renewals: Renewals,
+    /// What those who watch are told.
+    pub(super) feed: Feed,
     pub(super) stopping: Option<Stopping>,
     /// Ticks so far.
     pub(super) tick: u64,
@@ -189,6 +201,8 @@ impl Node {
         self.waiters.tick();
         self.proposals.tick();
         self.reads.tick();
+        self.tick_leases();
+        self.feed.tick();
     }
 
     fn on_event(&mut self, event: Event) -> Result<()> {
@@ -315,8 +329,9 @@ impl Node {
     /// What follows from the progress of a turn.
     async fn settle(&mut self) -> Result<()> {
         self.observe();
+        self.settle_lessor();
         for read in self.reads.take_ready(self.raw.store().applied().index) {
-            read.serve(&self.state)?;
+            self.serve(read)?;
         }
         self.settle_transfer();
         self.settle_compaction();

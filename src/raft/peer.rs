@@ -15,13 +15,18 @@ use raft::eraftpb::Message;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::handle::Shared;
+use super::handle::{Handle, Shared};
+use super::leases::TimeToLive;
 use super::node::Event;
 use super::snapshot::Receiver;
 use crate::config::Config;
+use crate::error::Refusal;
 use crate::host::Clock;
 use crate::proto::peer::peer_server::{Peer, PeerServer};
-use crate::proto::peer::{Ack, Frame, SnapshotAck, SnapshotChunk};
+use crate::proto::peer::{
+    Ack, Frame, LeaseRenewRequest, LeaseRenewResponse, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse, SnapshotAck, SnapshotChunk,
+};
 use crate::wal::SnapshotStore;
 
 /// The streams that are listened to, so that they can be ended.
@@ -75,6 +80,7 @@ pub struct PeerService {
     pub(super) snapshots: Arc<SnapshotStore>,
     pub(super) slot: Slot,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) handle: Handle,
 }
 
 impl PeerService {
@@ -200,6 +206,34 @@ impl Peer for PeerService {
         self.events.send(event).await.map_err(|_| Status::unavailable("stopping"))?;
         Ok(Response::new(SnapshotAck {}))
     }
+
+    async fn lease_renew(
+        &self,
+        request: Request<LeaseRenewRequest>,
+    ) -> Result<Response<LeaseRenewResponse>, Status> {
+        let LeaseRenewRequest { cluster_id, from, to, id } = request.into_inner();
+        self.check((cluster_id, from, to))?;
+        let ttl_s = self.handle.lease_renew_here(id).await.map_err(refused)?;
+        Ok(Response::new(LeaseRenewResponse { ttl_s }))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        request: Request<LeaseTimeToLiveRequest>,
+    ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let LeaseTimeToLiveRequest { cluster_id, from, to, id, keys } = request.into_inner();
+        self.check((cluster_id, from, to))?;
+        let found = self.handle.lease_time_to_live_here(id, keys).await.map_err(refused)?;
+        let is_found = found.is_some();
+        let TimeToLive { ttl_s, granted_ttl_s, keys } = found.unwrap_or_default();
+        let response = LeaseTimeToLiveResponse { found: is_found, ttl_s, granted_ttl_s, keys };
+        Ok(Response::new(response))
+    }
+}
+
+/// A refusal between members; whoever asked asks again.
+fn refused(refusal: Refusal) -> Status {
+    Status::unavailable(refusal.text())
 }
 
 #[cfg(test)]

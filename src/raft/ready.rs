@@ -162,7 +162,17 @@ impl Node {
             }
             batch.push(entry);
         }
-        for applied in self.state.apply(&batch)? {
+        let before = self.state.current_revision();
+        let answers = self.state.apply(&batch)?;
+        let now = self.state.current_revision();
+        if now != before {
+            // Before anybody is told that it has happened.
+            let changes = self.state.take_changes();
+            self.feed.moved(before, now, changes);
+            self.shared.revision.store(now, std::sync::atomic::Ordering::Release);
+        }
+        self.settle_applied_leases();
+        for applied in answers {
             if physical.contains(&applied.id) && applied.result.is_ok() {
                 self.compacted.push((applied.id, applied.result));
             } else {
@@ -223,6 +233,9 @@ impl Node {
         self.hard_state = hard_state;
         let import = self.state.import_begin(mark.index, mark.term)?;
         self.state = super::recovery::load(import, &mut file)?;
+        let revision = self.state.current_revision();
+        self.feed.moved(revision, revision, Vec::new());
+        self.shared.revision.store(revision, std::sync::atomic::Ordering::Release);
         self.raw.mut_store().install(&metadata);
         self.shared.applied.store(mark.index, std::sync::atomic::Ordering::Release);
         self.snapshot = mark;

@@ -1,19 +1,21 @@
 //! What clients ask of the loop, answered from the state machine where that is enough.
 
 use super::handle::{Header, Status};
+use super::leases::LeaseRead;
 use super::node::{Node, Reply, Request};
 use super::propose::Proposal;
 use super::read_index::Reader;
 use super::waiters::Answer;
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
-use crate::state::State;
 
 /// A read that must be linearizable.
 pub(super) enum Read {
     Range { range: RangeRequest, answer: Reply<RangeResponse> },
     Txn { txn: TxnRequest, answer: Reply<TxnResponse> },
     Barrier { answer: Reply<()> },
+    Leases { answer: Reply<Vec<i64>> },
+    Lease(LeaseRead),
 }
 
 impl Reader for Read {
@@ -22,28 +24,21 @@ impl Reader for Read {
             Self::Range { answer, .. } => answer.is_closed(),
             Self::Txn { answer, .. } => answer.is_closed(),
             Self::Barrier { answer } => answer.is_closed(),
+            Self::Leases { answer } => answer.is_closed(),
+            Self::Lease(read) => read.is_gone(),
         }
     }
 }
 
 impl Read {
-    /// Reads now. Whoever asked may have given up: then the answer goes nowhere.
-    ///
-    /// An error that is not a verdict on the request is returned: the state cannot be trusted any more.
-    pub(super) fn serve(self, state: &State) -> Result<()> {
-        match self {
-            Self::Range { range, answer } => reply(answer, state.range(&range)),
-            Self::Txn { txn, answer } => reply(answer, state.txn_read_only(&txn)),
-            Self::Barrier { answer } => reply(answer, Ok(())),
-        }
-    }
-
     /// Answers with a refusal.
     pub(super) fn refuse(self, refusal: Refusal) {
         match self {
             Self::Range { answer, .. } => drop(answer.send(Err(refusal))),
             Self::Txn { answer, .. } => drop(answer.send(Err(refusal))),
             Self::Barrier { answer } => drop(answer.send(Err(refusal))),
+            Self::Leases { answer } => drop(answer.send(Err(refusal))),
+            Self::Lease(read) => read.refuse(refusal),
         }
     }
 }
@@ -64,13 +59,23 @@ fn reply<T>(answer: Reply<T>, result: Result<T>) -> Result<()> {
 impl Node {
     pub(super) fn on_request(&mut self, request: Request) -> Result<()> {
         match request {
-            Request::Range { range, answer } => Read::Range { range, answer }.serve(&self.state)?,
-            Request::Txn { txn, answer } => Read::Txn { txn, answer }.serve(&self.state)?,
+            Request::Range { range, answer } => reply(answer, self.state.range(&range))?,
+            Request::Txn { txn, answer } => reply(answer, self.state.txn_read_only(&txn))?,
             Request::LinearizableRange { range, answer } => {
                 self.on_read(Read::Range { range, answer });
             }
             Request::LinearizableTxn { txn, answer } => self.on_read(Read::Txn { txn, answer }),
             Request::Barrier { answer } => self.on_read(Read::Barrier { answer }),
+            Request::Leases { answer } => self.on_read(Read::Leases { answer }),
+            // Here the answer could only be that another member leads.
+            Request::Lease(read) if !self.is_leader() => read.refuse(Refusal::NotLeader),
+            Request::Lease(read) => self.on_read(Read::Lease(read)),
+            Request::History { answer } => reply(answer, Ok(self.state.history()))?,
+            Request::Previous { keys, answer } => {
+                let values = keys.iter().map(|(key, main)| self.state.previous(key, *main));
+                let values = values.collect::<Result<Vec<_>>>();
+                reply(answer, values)?;
+            }
             Request::Propose { id, data, answer } => self.on_propose(id, data, answer),
             Request::Status { answer } => reply(answer, self.status())?,
             Request::HashKv { revision, answer } => reply(answer, self.state.hash_kv(revision))?,
@@ -96,6 +101,25 @@ impl Node {
             return;
         }
         self.proposals.push(Proposal { id, data, answer });
+    }
+
+    /// Answers a read that is confirmed. Whoever asked may have given up: then the answer goes nowhere.
+    ///
+    /// An error that is not a verdict on the request is returned: the state cannot be trusted any more.
+    pub(super) fn serve(&mut self, read: Read) -> Result<()> {
+        let state = &self.state;
+        match read {
+            Read::Range { range, answer } => reply(answer, state.range(&range)),
+            Read::Txn { txn, answer } => reply(answer, state.txn_read_only(&txn)),
+            Read::Barrier { answer } => reply(answer, Ok(())),
+            Read::Leases { answer } => {
+                reply(answer, Ok(state.leases().map(|(id, _)| id).collect()))
+            }
+            Read::Lease(read) => {
+                self.serve_lease(read);
+                Ok(())
+            }
+        }
     }
 
     fn on_read(&mut self, read: Read) {

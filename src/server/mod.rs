@@ -2,8 +2,8 @@
 //!
 //! Start: data folder (made, recognised, locked) → sockets bound → recovery and the loop
 //! ([`raft::start`]) → connections accepted → name and client URLs published through the log. Stop
-//! goes the other way round: nobody new is accepted, open connections finish what they began,
-//! leadership is handed over, the rest is cut.
+//! goes the other way round: nobody new is accepted, streams are ended, open connections finish what
+//! they began, leadership is handed over, the rest is cut.
 //!
 //! Invariants:
 //! * Nothing is accepted before recovery is complete.
@@ -19,14 +19,14 @@ use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::watch;
+use tokio::sync;
 use tonic::service::Routes;
 
 use crate::config::{Config, Url};
 use crate::error::{Error, Result};
 use crate::host::{Clock, Host, Listener, Lock};
 use crate::proto::etcdserverpb::{ClusterMemberAttrSetRequest, InternalRaftRequest};
-use crate::{api, raft};
+use crate::{api, raft, watch};
 use connections::{Connections, Phase};
 
 /// One running member.
@@ -35,7 +35,7 @@ pub struct Server {
     clock: Arc<dyn Clock>,
     clients: Connections,
     peers: Connections,
-    failed: watch::Receiver<Option<Error>>,
+    failed: sync::watch::Receiver<Option<Error>>,
     stop_drain: Duration,
     _lock: Box<dyn Lock>,
 }
@@ -54,20 +54,29 @@ impl Server {
             listen(&*host, "--listen-client-urls", &config.listen_client_urls).await?;
         let peer_listeners = listen(&*host, "--listen-peer-urls", &config.listen_peer_urls).await?;
 
-        let (handle, peer_service, mut member) = raft::start(host.clone(), config.clone()).await?;
+        let (handle, peer_service, mut member, changes) =
+            raft::start(host.clone(), config.clone()).await?;
         let peer_routes = Routes::new(peer_service.into_server()).prepare();
         let clients = Connections::new(host.clock(), &config);
         let peers = Connections::new(host.clock(), &config);
+        let (watches, watching) = watch::start(&handle, changes, host.clock(), &config.limits);
         for listener in client_listeners {
-            clients.accept(listener, api::routes(&handle, &config));
+            clients.accept(listener, api::routes(&handle, &watches, &config));
         }
         for listener in peer_listeners {
             peers.accept(listener, peer_routes.clone());
         }
-        let (failure, failed) = watch::channel(None);
+        let (failure, failed) = sync::watch::channel(None);
+        let failure = Arc::new(failure);
+        let other = Arc::clone(&failure);
         tokio::spawn(async move {
             if let Err(error) = member.ended().await {
                 let _ = failure.send(Some(error));
+            }
+        });
+        tokio::spawn(async move {
+            if let Err(error) = watching.ended().await {
+                let _ = other.send(Some(error));
             }
         });
         tokio::spawn(publish(handle.clone(), config.clone(), host.clock()));
@@ -104,6 +113,7 @@ impl Server {
     pub async fn stop(self, graceful: bool) {
         if graceful {
             self.clients.enter(Phase::Draining);
+            self.handle.end_streams();
             let drained = self.clients.ended();
             let enough = self.clock.sleep(self.stop_drain);
             tokio::select! {

@@ -10,9 +10,17 @@ use super::compaction::Compaction;
 use super::mvcc::{Write, header};
 use super::{Applied, Entry, Response, State, Verdict, meta, validate};
 
+/// Whether a request was meant for another term than its entry is of: who proposed it may have
+/// been deposed before it was written down.
+fn is_void(entry: &Entry, request: &InternalRaftRequest) -> bool {
+    let only_in_term = request.header.as_ref().map_or(0, |header| header.only_in_term);
+    only_in_term != 0 && only_in_term != entry.term
+}
+
 impl State {
     /// Applies committed entries, the next ones of the log; those that are applied already are
-    /// skipped. Gives one [`Applied`] per applied entry with a request, in order.
+    /// skipped. Gives one [`Applied`] per applied entry with a request, in order; a request that was
+    /// meant for another term is void, and has none.
     ///
     /// All changes, the consistent index and the configuration reach the database in one atomic
     /// batch, durable after [`sync`](Self::sync).
@@ -23,6 +31,7 @@ impl State {
     pub fn apply(&mut self, entries: &[Entry]) -> Result<Vec<Applied>> {
         let mut applied = Vec::with_capacity(entries.len());
         let first = entries.partition_point(|entry| entry.index <= self.applied.index);
+        self.leases.forget_changes();
         for entry in &entries[first..] {
             if entry.index != self.applied.index + 1 || entry.term < self.applied.term {
                 return Err(Error::Fatal(format!(
@@ -30,7 +39,8 @@ impl State {
                     entry.index, entry.term, self.applied.index, self.applied.term
                 )));
             }
-            if let Some(request) = &entry.request {
+            if let Some(request) = entry.request.as_ref().filter(|request| !is_void(entry, request))
+            {
                 let id = request.header.as_ref().map_or(0, |header| header.id);
                 applied.push(Applied { id, result: self.answer(request)? });
             }
@@ -43,7 +53,10 @@ impl State {
         }
         if first < entries.len() {
             meta::put_applied(&mut self.pending.batch, self.applied, self.current_revision);
-            let batch = self.pending.take(self.storage.batch());
+        }
+        let (batch, changes) = self.pending.take(self.storage.batch());
+        self.changes = changes;
+        if first < entries.len() {
             self.storage.write(batch)?;
         }
         Ok(applied)
@@ -78,6 +91,12 @@ impl State {
             Response::Range(self.range(range)?)
         } else if let Some(compaction) = request.compaction {
             Response::Compact(self.schedule_compaction(compaction)?)
+        } else if let Some(grant) = &request.lease_grant {
+            Response::LeaseGrant(self.lease_grant(grant)?)
+        } else if let Some(revoke) = &request.lease_revoke {
+            Response::LeaseRevoke(self.lease_revoke(&mut write, revoke)?)
+        } else if let Some(checkpoint) = &request.lease_checkpoint {
+            Response::LeaseCheckpoint(self.lease_checkpoint(checkpoint))
         } else if let Some(attributes) = &request.cluster_member_attr_set {
             self.set_member(attributes);
             Response::Attributes

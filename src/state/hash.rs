@@ -73,7 +73,7 @@ impl State {
     }
 
     /// A hash of everything that members share: rows, both revisions, the applied entry, the
-    /// configuration and what members published. Equal on any two members that have applied the
+    /// configuration, leases and what members published. Equal on any two members that have applied the
     /// same entries.
     ///
     /// # Errors
@@ -90,6 +90,10 @@ impl State {
             hash.bytes(member.name.as_bytes());
             hash.number(member.client_urls.len() as u64);
             member.client_urls.iter().for_each(|url| hash.bytes(url.as_bytes()));
+        }
+        for (id, lease) in self.leases() {
+            let numbers = [id, lease.granted_ttl_s, lease.remaining_ttl_s];
+            numbers.into_iter().for_each(|number| hash.number(number.cast_unsigned()));
         }
         self.for_each_row(|_, key, value| {
             hash.bytes(key);

@@ -15,6 +15,8 @@ const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 const LOADING: &[u8] = b"loading";
 /// Followed by a member's id, big endian: what it published.
 const MEMBER: &[u8] = b"member/";
+/// Followed by a lease's id, big endian: what was granted.
+const LEASE: &[u8] = b"lease/";
 /// Behind every key of the family.
 const END: &[u8] = &[0xff];
 
@@ -26,7 +28,7 @@ pub(super) struct Position {
     pub(super) term: u64,
 }
 
-/// All values of the family but the members.
+/// All values of the family but the members and leases.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Meta {
     pub(super) applied: Option<(Position, i64)>,
@@ -115,16 +117,41 @@ pub(super) fn put_member(batch: &mut Batch, id: u64, encoded: &[u8]) {
     batch.put(Family::Meta, &[MEMBER, &id.to_be_bytes()].concat(), encoded);
 }
 
+pub(super) fn put_lease(batch: &mut Batch, id: i64, encoded: &[u8]) {
+    batch.put(Family::Meta, &[LEASE, &id.to_be_bytes()].concat(), encoded);
+}
+
+pub(super) fn delete_lease(batch: &mut Batch, id: i64) {
+    batch.delete(Family::Meta, &[LEASE, &id.to_be_bytes()].concat());
+}
+
 /// Calls `read` with each encoded member, by id.
 pub(super) fn read_members(
     storage: &Storage,
+    read: impl FnMut(u64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    read_all(storage, MEMBER, read)
+}
+
+/// Calls `read` with each encoded lease, negative ids last.
+pub(super) fn read_leases(
+    storage: &Storage,
+    mut read: impl FnMut(i64, &[u8]) -> Result<()>,
+) -> Result<()> {
+    read_all(storage, LEASE, |id, encoded| read(id.cast_signed(), encoded))
+}
+
+/// Calls `read` with the number behind each key that begins with `prefix`, and the value.
+fn read_all(
+    storage: &Storage,
+    prefix: &[u8],
     mut read: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
     let mut cursor = storage.cursor();
-    cursor.seek(Family::Meta, MEMBER)?;
+    cursor.seek(Family::Meta, prefix)?;
     loop {
         let more = cursor.next(Family::Meta, |key, value| {
-            let Some(id) = key.strip_prefix(MEMBER) else { return Ok(false) };
+            let Some(id) = key.strip_prefix(prefix) else { return Ok(false) };
             let id = id.try_into().map_err(|_| broken(storage, key))?;
             read(u64::from_be_bytes(id), value)?;
             Ok(true)

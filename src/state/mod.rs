@@ -16,6 +16,9 @@
 //! Everything else leaves the revision as it is. A fresh store is at revision 1, and at compact
 //! revision -1.
 //!
+//! LEASES are granted, checkpointed and revoked by entries (`lease`). A revocation is a delete of
+//! the keys that hang on the lease.
+//!
 //! READS go through the index to revisions, and from revisions to rows (`range`, `txn`).
 //!
 //! COMPACTION at R is in force as soon as its entry is applied: reads below R are refused. What it
@@ -42,13 +45,15 @@
 //!   used after it.
 //! * No content of a log entry makes this code panic.
 //!
-//! Not here: leases, users, alarms, watches (later issues); the cluster's membership, which raft
-//! keeps ([`State::conf_state`] only stores it).
+//! Not here: users, alarms; when a lease is due (the leader knows); who watches ([`crate::watch`]);
+//! the cluster's membership, which raft keeps ([`State::conf_state`] only stores it).
 
 mod apply;
 mod compaction;
 mod hash;
+mod history;
 mod index;
+mod lease;
 mod members;
 mod meta;
 mod mvcc;
@@ -72,17 +77,22 @@ use std::collections::BTreeMap;
 
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{
-    CompactionResponse, DeleteRangeResponse, InternalRaftRequest, PutResponse, RangeRequest,
-    RangeResponse, TxnRequest, TxnResponse,
+    CompactionResponse, DeleteRangeResponse, InternalRaftRequest, LeaseCheckpointResponse,
+    LeaseGrantResponse, LeaseRevokeResponse, PutResponse, RangeRequest, RangeResponse, TxnRequest,
+    TxnResponse,
 };
 use crate::storage::{Size, Storage};
 
 use compaction::Compaction;
 use index::Index;
+use lease::Leases;
 use meta::Position;
 use mvcc::Pending;
 
+pub use history::{History, Piece};
+pub use lease::{Lease, LeaseChange};
 pub use members::Member;
+pub use mvcc::Change;
 pub use revision::Revision;
 pub use transfer::{StateExport, StateImport};
 pub use txn::{is_read_only, is_serializable};
@@ -145,11 +155,18 @@ pub enum Response {
     Txn(TxnResponse),
     /// To a compaction.
     Compact(CompactionResponse),
+    /// To the grant of a lease.
+    LeaseGrant(LeaseGrantResponse),
+    /// To the revocation of a lease.
+    LeaseRevoke(LeaseRevokeResponse),
+    /// To a checkpoint of leases.
+    LeaseCheckpoint(LeaseCheckpointResponse),
     /// To a member that published its name and URLs.
     Attributes,
 }
 
 /// What [`State::open`] finds.
+#[allow(clippy::large_enum_variant, reason = "there is one, for a moment")]
 pub enum StateOpen {
     /// A whole state.
     Ready(State),
@@ -172,6 +189,9 @@ pub struct State {
     applied: Position,
     conf_state: Option<Vec<u8>>,
     members: BTreeMap<u64, Member>,
+    leases: Leases,
+    /// What the newest slice has changed, in order, until somebody takes it.
+    changes: Vec<Change>,
     /// What the slice under way has written; empty between slices.
     pending: Pending,
 }
@@ -228,6 +248,11 @@ impl State {
             return Err(Error::Fatal("a txn that may write must go through the log".to_owned()));
         }
         self.read_txn(request)
+    }
+
+    /// The changes of the newest slice, in the order of revisions; nobody gets them twice.
+    pub fn take_changes(&mut self) -> Vec<Change> {
+        std::mem::take(&mut self.changes)
     }
 
     /// Makes all that is applied durable, and returns up to which index that is. The log may be cut

@@ -12,39 +12,49 @@ use crate::proto::etcdserverpb::{
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::{Batch, Family};
 
+/// One change of one key, as it happened.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Change {
+    /// Its place in history.
+    pub revision: Revision,
+    /// Whether the key was deleted.
+    pub is_delete: bool,
+    /// The key as it was put; of a delete only key and mod revision, as in etcd's events.
+    pub kv: KeyValue,
+}
+
 /// What a slice of entries has written so far. It reaches the database at the end of the slice, in
 /// one batch.
 pub(super) struct Pending {
     pub(super) batch: Batch,
-    /// Values by revision, ascending: the database does not have them yet.
-    values: Vec<(Revision, KeyValue)>,
+    /// In the order of revisions: the database does not have them yet.
+    changes: Vec<Change>,
     /// For encoding, kept to save allocations.
     buffer: Vec<u8>,
 }
 
 impl Pending {
     pub(super) fn new(batch: Batch) -> Self {
-        Self { batch, values: Vec::new(), buffer: Vec::new() }
+        Self { batch, changes: Vec::new(), buffer: Vec::new() }
     }
 
     /// Takes what was written, and is empty again.
-    pub(super) fn take(&mut self, fresh: Batch) -> Batch {
-        self.values.clear();
-        std::mem::replace(&mut self.batch, fresh)
+    pub(super) fn take(&mut self, fresh: Batch) -> (Batch, Vec<Change>) {
+        let changes = std::mem::take(&mut self.changes);
+        (std::mem::replace(&mut self.batch, fresh), changes)
     }
 
     fn get(&self, revision: Revision) -> Option<&KeyValue> {
-        let place = self.values.binary_search_by_key(&revision, |(each, _)| *each).ok()?;
-        Some(&self.values[place].1)
+        let place = self.changes.binary_search_by_key(&revision, |each| each.revision).ok()?;
+        Some(&self.changes[place].kv)
     }
 
-    fn put_row(&mut self, row: Row, kv: KeyValue) {
+    fn put_row(&mut self, row: Row, mut kv: KeyValue) {
         self.buffer.clear();
         kv.encode(&mut self.buffer).expect("a vector takes any length");
         self.batch.put(Family::Key, row.encode().as_ref(), &self.buffer);
-        if !row.tombstone {
-            self.values.push((row.revision, kv));
-        }
+        kv.mod_revision = row.revision.main;
+        self.changes.push(Change { revision: row.revision, is_delete: row.tombstone, kv });
     }
 }
 
@@ -105,8 +115,7 @@ impl State {
 
     /// What must hold before a put, at the revision `main`; otherwise it is refused.
     pub(super) fn check_put(&self, main: i64, request: &PutRequest) -> Verdict<()> {
-        // No lease was ever granted: leases come with a later issue.
-        if request.lease != 0 {
+        if request.lease != 0 && !self.leases.contains(request.lease) {
             return Err(Refusal::LeaseNotFound);
         }
         let needs_previous = request.ignore_value || request.ignore_lease;
@@ -140,6 +149,7 @@ impl State {
         kv.create_revision = created.main;
         kv.mod_revision = revision.main;
         kv.version = version;
+        self.leases.put(&request.key, kv.lease);
         self.pending.put_row(Row::put(revision), kv);
         let prev_kv = previous.filter(|_| request.prev_kv);
         Ok(PutResponse { header: header(write.revision()), prev_kv })
@@ -155,9 +165,10 @@ impl State {
         let prev_kvs =
             if request.prev_kv { self.read_range(range, write.revision())? } else { Vec::new() };
         let before = write.changes;
-        let pending = &mut self.pending;
+        let (pending, leases) = (&mut self.pending, &mut self.leases);
         self.index.delete(range, |key| {
             let revision = write.next();
+            leases.delete(key);
             let key = bytes::Bytes::copy_from_slice(key);
             pending.put_row(Row::tombstone(revision), KeyValue { key, ..KeyValue::default() });
             revision

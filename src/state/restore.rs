@@ -8,6 +8,7 @@ use prost::Message;
 
 use super::compaction::Compaction;
 use super::index::Index;
+use super::lease::Leases;
 use super::meta::{Meta, Position};
 use super::mvcc::Pending;
 use super::revision::Row;
@@ -44,6 +45,8 @@ impl State {
             applied: Position::default(),
             conf_state: None,
             members: BTreeMap::new(),
+            leases: Leases::default(),
+            changes: Vec::new(),
         }
     }
 
@@ -51,6 +54,7 @@ impl State {
         let mut state = Self::blank(storage, limits);
         state.restore_rows()?;
         state.restore_members()?;
+        state.restore_leases()?;
         let finished = meta.finished_compact.unwrap_or(NEVER_COMPACTED);
         state.compact_revision = finished.max(meta.scheduled_compact.unwrap_or(NEVER_COMPACTED));
         state.compaction = Compaction::finished_at(finished);
@@ -84,6 +88,7 @@ impl State {
         self.index
             .restore(&kv.key, row.revision, row.tombstone, created_version)
             .map_err(|reason| self.corrupt(format!("the row of {:?}: {reason}", row.revision)))?;
+        self.leases.restore(&kv.key, if row.tombstone { 0 } else { kv.lease });
         self.current_revision = self.current_revision.max(row.revision.main);
         Ok(())
     }

@@ -14,6 +14,7 @@ use std::path::{Path, PathBuf};
 use super::testing::{Folder, apply, entry, open};
 use super::{Entry, Response, State, Verdict, is_read_only, validate};
 use crate::error::{Error, Result};
+use crate::proto::etcdserverpb::RequestHeader;
 
 /// A state that commands are run on.
 struct Runner {
@@ -41,7 +42,8 @@ impl Runner {
         let (name, rest) = line.split_once(' ').unwrap_or((line, ""));
         match name {
             // Requests; those that only read do not go through the log.
-            "put" | "del" | "get" | "txn" | "compact" | "member" | "empty" => self.request(line),
+            "put" | "del" | "get" | "txn" | "compact" | "member" | "grant" | "revoke"
+            | "checkpoint" | "empty" => self.request(line),
             // One slice of several requests, all through the log: `slice put a 1 | get a`.
             "slice" => self.slice(rest),
             // The last request once more, at its old place in the log.
@@ -60,6 +62,19 @@ impl Runner {
             "state" => print::state(self.state()),
             "rows" => print::rows(self.state()),
             "index" => print::index(self.state()),
+            "leases" => print::leases(self.state()),
+            // What the last request changed, and everything since a revision.
+            "changes" => print::changes(self.state()),
+            "history" => print::history(self.state(), rest.parse().expect("a revision")),
+            // The key before a revision: `previous a 5`.
+            "previous" => {
+                let (key, main) = rest.split_once(' ').expect("a key and a revision");
+                let main = main.parse().expect("a revision");
+                let previous = self.state().previous(key.as_bytes(), main).expect("no failure");
+                previous.map_or("none".to_owned(), |kv| print::key_value(&kv))
+            }
+            // A request that was meant for this term: the log of a script is of term 1.
+            "in_term" => self.in_term(rest),
             "hash" => print::hash(self.state().hash_kv(rest.parse().expect("a revision"))),
             // One step of the compaction, or all of it.
             "step" => print::more(self.state().compact_step().expect("no failure")),
@@ -89,6 +104,17 @@ impl Runner {
         let (index, _) = self.state().applied();
         self.last = Some(entry(index + 1, request.clone()));
         print::verdict(apply(self.state(), request).map(print::response))
+    }
+
+    fn in_term(&mut self, rest: &str) -> String {
+        let (term, request) = rest.split_once(' ').expect("a term and a request");
+        let mut request = parse::request(request);
+        let only_in_term = term.parse().expect("a number");
+        request.header = Some(RequestHeader { id: 0, only_in_term });
+        let (index, _) = self.state().applied();
+        let applied = self.state().apply(&[entry(index + 1, request)]).expect("no failure");
+        let answers = applied.into_iter().map(|applied| answer(applied.result));
+        answers.last().unwrap_or_else(|| "void".to_owned())
     }
 
     fn slice(&mut self, rest: &str) -> String {
@@ -173,7 +199,7 @@ fn scripts(folder: &Path) -> Vec<PathBuf> {
 fn scripts_print_what_they_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let mut wrong = Vec::new();
-    for kind in ["mvcc", "range", "txn", "compaction"] {
+    for kind in ["mvcc", "range", "txn", "compaction", "lease", "changes"] {
         for path in scripts(&folder.join(kind)) {
             let script = std::fs::read_to_string(&path).expect("readable");
             let first = script.lines().next().unwrap_or_default();

@@ -11,7 +11,7 @@ use super::testing::{Folder, apply, entry, open, put, storage};
 use super::*;
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{
-    ClusterMemberAttrSetRequest, CompactionRequest, RequestHeader, RequestOp,
+    ClusterMemberAttrSetRequest, CompactionRequest, LeaseGrantRequest, RequestHeader, RequestOp,
 };
 use crate::storage::Family;
 
@@ -69,7 +69,7 @@ fn ids_and_configuration() {
     let with_id = |index, id| {
         let mut entry = entry(index, put("a", "1"));
         let request = entry.request.as_mut().unwrap();
-        request.header = Some(RequestHeader { id });
+        request.header = Some(RequestHeader { id, only_in_term: 0 });
         entry
     };
     let conf_state = Some(b"three voters".to_vec());
@@ -244,6 +244,10 @@ fn hash_all_sees_everything() {
         InternalRaftRequest { cluster_member_attr_set: Some(set), ..Default::default() }
     };
     let compact = |revision| CompactionRequest { revision, physical: false }.into();
+    let grant = |id, ttl| {
+        let lease_grant = Some(LeaseGrantRequest { id, ttl });
+        InternalRaftRequest { lease_grant, ..Default::default() }
+    };
     let hashes = [
         hash_after(put("a", "1"), None, 1),
         hash_after(put("a", "2"), None, 1),
@@ -257,6 +261,9 @@ fn hash_all_sees_everything() {
         hash_after(member("n1", "http://a"), None, 1),
         hash_after(member("n2", "http://a"), None, 1),
         hash_after(member("n1", "http://b"), None, 1),
+        hash_after(grant(1, 60), None, 1),
+        hash_after(grant(2, 60), None, 1),
+        hash_after(grant(1, 61), None, 1),
     ];
     let different: std::collections::BTreeSet<_> = hashes.iter().collect();
     assert_eq!(different.len(), hashes.len(), "{hashes:x?}");

@@ -12,7 +12,10 @@ use snowglobe::proto::etcdserverpb::cluster_server::{Cluster, ClusterServer};
 use snowglobe::proto::etcdserverpb::{MemberListRequest, MemberListResponse, ResponseHeader};
 use snowglobe::proto::peer::peer_client::PeerClient;
 use snowglobe::proto::peer::peer_server::{Peer, PeerServer};
-use snowglobe::proto::peer::{Ack, Frame, SnapshotAck, SnapshotChunk};
+use snowglobe::proto::peer::{
+    Ack, Frame, LeaseRenewRequest, LeaseRenewResponse, LeaseTimeToLiveRequest,
+    LeaseTimeToLiveResponse, SnapshotAck, SnapshotChunk,
+};
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status, Streaming};
 
@@ -64,6 +67,20 @@ impl Peer for Service {
         &self,
         _: Request<Streaming<SnapshotChunk>>,
     ) -> Result<Response<SnapshotAck>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn lease_renew(
+        &self,
+        _: Request<LeaseRenewRequest>,
+    ) -> Result<Response<LeaseRenewResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn lease_time_to_live(
+        &self,
+        _: Request<LeaseTimeToLiveRequest>,
+    ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
         Err(Status::unimplemented("not in this test"))
     }
 }

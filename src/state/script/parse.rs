@@ -7,6 +7,7 @@
 //! txn [if COMPARE…] [then OP ; OP …] [else OP ; OP …]   nested: ( if … then … else … )
 //! compact REVISION
 //! member ID NAME URL…
+//! grant LEASE TTL | revoke LEASE | checkpoint LEASE REMAINING …
 //! empty                                                 a request or operation of nothing
 //! COMPARE: TARGET(KEY)RVALUE or TARGET(KEY,END)RVALUE, R one of = != > < ?
 //! ```
@@ -20,7 +21,8 @@ use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{
     ClusterMemberAttrSetRequest, CompactionRequest, Compare, DeleteRangeRequest,
-    InternalRaftRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseGrantRequest,
+    LeaseRevokeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
 };
 
 /// A number that no option has.
@@ -43,6 +45,20 @@ pub(super) fn request(line: &str) -> InternalRaftRequest {
             let (member_id, name) = (number(words[1]) as u64, words[2].to_owned());
             let member = ClusterMemberAttrSetRequest { member_id, name, client_urls };
             request.cluster_member_attr_set = Some(member);
+        }
+        "grant" => {
+            let (id, ttl) = (number(words[1]), number(words[2]));
+            request.lease_grant = Some(LeaseGrantRequest { id, ttl });
+        }
+        "revoke" => request.lease_revoke = Some(LeaseRevokeRequest { id: number(words[1]) }),
+        "checkpoint" => {
+            let pairs = words[1..].chunks(2);
+            let checkpoints = pairs.map(|pair| LeaseCheckpoint {
+                id: number(pair[0]),
+                remaining_ttl: number(pair[1]),
+            });
+            let checkpoints = checkpoints.collect();
+            request.lease_checkpoint = Some(LeaseCheckpointRequest { checkpoints });
         }
         "empty" => {}
         word => panic!("no such request: {word}"),

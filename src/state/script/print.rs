@@ -5,12 +5,13 @@ use std::fmt::Write;
 use prost::Message;
 
 use super::super::revision::{Revision, Row};
-use super::super::{Response, State, Verdict};
+use super::super::{Change, Response, State, Verdict};
 use super::refusal;
 use crate::error::Result;
 use crate::proto::etcdserverpb::response_op;
 use crate::proto::etcdserverpb::{
-    DeleteRangeResponse, PutResponse, RangeResponse, ResponseHeader, ResponseOp, TxnResponse,
+    DeleteRangeResponse, LeaseGrantResponse, PutResponse, RangeResponse, ResponseHeader,
+    ResponseOp, TxnResponse,
 };
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::Family;
@@ -26,6 +27,12 @@ pub(super) fn response(response: Response) -> String {
         Response::DeleteRange(response) => delete(response),
         Response::Txn(response) => txn(response),
         Response::Compact(response) => header(response.header.as_ref()),
+        Response::LeaseGrant(response) => {
+            let LeaseGrantResponse { header: head, id, ttl, .. } = response;
+            format!("{} lease={id} ttl={ttl}", header(head.as_ref()))
+        }
+        Response::LeaseRevoke(response) => header(response.header.as_ref()),
+        Response::LeaseCheckpoint(response) => header(response.header.as_ref()),
         Response::Attributes => "published".to_owned(),
     }
 }
@@ -36,7 +43,7 @@ fn header(header: Option<&ResponseHeader>) -> String {
     format!("revision={}", header.revision)
 }
 
-fn key_value(kv: &KeyValue) -> String {
+pub(super) fn key_value(kv: &KeyValue) -> String {
     let KeyValue { create_revision, mod_revision, version, lease, .. } = kv;
     let mut line = format!(
         "{}={} create={create_revision} mod={mod_revision} version={version}",
@@ -109,6 +116,47 @@ pub(super) fn state(state: &State) -> String {
         write!(text, "\nmember {id:x} {} {}", member.name, member.client_urls.join(" ")).unwrap();
     }
     text
+}
+
+/// The leases with their keys.
+pub(super) fn leases(state: &State) -> String {
+    let lines = state.leases().map(|(id, lease)| {
+        let keys: Vec<_> = lease.keys().map(|key| key.escape_ascii().to_string()).collect();
+        let line = format!(
+            "{id} ttl={} remaining={} {}",
+            lease.granted_ttl_s,
+            lease.remaining_ttl_s,
+            keys.join(" ")
+        );
+        line.trim_end().to_owned()
+    });
+    lines.collect::<Vec<_>>().join("\n")
+}
+
+/// The changes of the last slice, as those who watch are told them.
+pub(super) fn changes(state: &mut State) -> String {
+    let changes = state.take_changes().into_iter();
+    changes.map(|change| one_change(&change)).collect::<Vec<_>>().join("\n")
+}
+
+/// The changes from a revision on, as those who are behind read them: in pieces of two.
+pub(super) fn history(state: &State, from: i64) -> String {
+    let mut history = state.history();
+    let mut from = from;
+    let mut lines = Vec::new();
+    while from <= history.current() {
+        let piece = history.read(from, 2, usize::MAX).expect("no failure");
+        lines.extend(piece.changes.iter().map(one_change));
+        lines.push(format!("up to {}", piece.end));
+        from = piece.end + 1;
+    }
+    lines.join("\n")
+}
+
+fn one_change(change: &Change) -> String {
+    let kind = if change.is_delete { "delete" } else { "put" };
+    let Revision { main, sub } = change.revision;
+    format!("{main}.{sub} {kind} {}", key_value(&change.kv))
 }
 
 fn place(Revision { main, sub }: Revision, tombstone: bool) -> String {
