@@ -33,6 +33,8 @@ mod recovery;
 mod thread;
 #[cfg(madsim)]
 mod watch;
+#[cfg(madsim)]
+mod watcher;
 
 use std::collections::BTreeMap;
 

@@ -1,7 +1,7 @@
 //! One client: a node of the world with real gRPC channels to the members.
 //!
 //! Invariants:
-//! * At most one operation under way; each is sent once, to one member. Nothing is ever sent again.
+//! * At most one operation under way, watches apart; each is sent once, to one member. Nothing is ever sent again.
 //! * Every operation is in the history from its call on, and gets exactly one outcome.
 //! * After a failure the client turns to the next member in the operation's order.
 
@@ -11,13 +11,15 @@ use std::time::Duration;
 use snowglobe::host::{self, BoxFuture, Host, Listener, Stream, channel};
 use snowglobe::proto::etcdserverpb as pb;
 use snowglobe::proto::etcdserverpb::kv_client::KvClient;
+use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 
 use super::classify::{NotConnected, classify, gave_up};
 use super::cluster::Cluster;
 use super::convert;
 use super::recorder::Recorder;
-use crate::history::{Failure, Outcome, Request, Response};
+use super::watcher::{Goal, Watcher};
+use crate::history::{Failure, Outcome, Request, Response, Watch};
 use crate::scenario::plan;
 use crate::workload::seen::Seen;
 
@@ -29,6 +31,8 @@ pub struct Client {
     recorder: Recorder,
     channels: Vec<Option<Channel>>,
     seen: Seen,
+    /// Watches, each in a task of its own.
+    watching: Vec<JoinHandle<bool>>,
     /// The member that failed last, until another one works.
     shunned: Option<usize>,
 }
@@ -47,6 +51,7 @@ impl Client {
             recorder: recorder.clone(),
             channels: vec![None; cluster.count()],
             seen: Seen::default(),
+            watching: Vec::new(),
             shunned: None,
         }
     }
@@ -56,18 +61,50 @@ impl Client {
     pub async fn work(&mut self, operations: &[plan::Operation], until_us: u64) {
         for operation in operations {
             if self.cluster.world.now_ns() >= until_us * 1000 {
-                return;
+                break;
             }
             let wait_ns = (operation.at_us * 1000).saturating_sub(self.cluster.world.now_ns());
             if wait_ns > 0 {
                 self.cluster.world.sleep(wait_ns).await;
             }
             let request = self.seen.fill(&operation.request, &operation.fill);
+            if let Request::Watch(watch) = request {
+                self.watch(watch, operation, until_us);
+                continue;
+            }
             let mut order = operation.members.iter().map(|index| *index as usize);
             let liked = order.clone().find(|index| Some(*index) != self.shunned);
             let member = liked.or_else(|| order.next_back());
             // Its answer is in the history.
             let _ = self.call(member.unwrap_or(0), &request, operation.timeout_us).await;
+        }
+        for watching in std::mem::take(&mut self.watching) {
+            watching.await.expect("watchers are neither killed nor do they panic");
+        }
+    }
+
+    /// Begins a watch that goes on beside everything else, until its time or that of the operations is over.
+    fn watch(&mut self, watch: Watch, operation: &plan::Operation, until_us: u64) {
+        let members: Vec<usize> = operation.members.iter().map(|index| *index as usize).collect();
+        let until_ns = 1000 * until_us;
+        let lasts_ns = 1000 * operation.timeout_us;
+        let goal = Goal {
+            until_ns: until_ns.min(self.cluster.world.now_ns() + lasts_ns),
+            revision: i64::MAX,
+            pace_ns: 1000 * operation.pace_us,
+        };
+        let watcher = self.watcher();
+        self.watching.push(tokio::spawn(async move { watcher.keep(watch, &members, goal).await }));
+    }
+
+    /// This client's way to watch.
+    #[must_use]
+    pub fn watcher(&self) -> Watcher {
+        Watcher {
+            number: self.number,
+            host: Arc::clone(&self.host),
+            cluster: self.cluster.clone(),
+            recorder: self.recorder.clone(),
         }
     }
 
@@ -119,6 +156,16 @@ impl Client {
 }
 
 async fn send(channel: Channel, request: &Request) -> Result<Response, tonic::Status> {
+    if matches!(
+        request,
+        Request::LeaseGrant { .. }
+            | Request::LeaseRevoke { .. }
+            | Request::LeaseKeepAlive { .. }
+            | Request::LeaseTimeToLive { .. }
+            | Request::LeaseLeases {}
+    ) {
+        return convert::lease::send(channel, request).await;
+    }
     let mut kv = KvClient::new(channel);
     Ok(match request {
         Request::Range(it) => {
@@ -138,7 +185,7 @@ async fn send(channel: Channel, request: &Request) -> Result<Response, tonic::St
 }
 
 /// Marks failed connects, so that they can be told from connections that broke later.
-struct Marked(Arc<dyn host::Net>);
+pub struct Marked(pub Arc<dyn host::Net>);
 
 impl host::Net for Marked {
     fn listen(

@@ -1,7 +1,7 @@
 //! The liveness phase: what a healed cluster must do before its deadline.
 //!
 //! A leader that all members know, every client's operations answered, a write by every client, all members applied
-//! to one index, everything read from each member, and equal hashes. Then the quiet cluster forgets its past up to a
+//! to one index, everything read from each member, the last changes told to a watcher of each, and equal hashes. Then the quiet cluster forgets its past up to a
 //! delete, the newest change of all; every process is killed and started once more, and all of it is asked again:
 //! under load no restart finds the state at rest. The stage that is under way stands in the notes
 //! as the reason for being stuck, and is taken away when all is done.
@@ -12,8 +12,9 @@ use snowglobe::raft::Status;
 use super::client::Client;
 use super::cluster::Cluster;
 use super::recorder::Recorder;
+use super::watcher::Goal;
 use crate::checker::watch::Rest;
-use crate::history::{Body, Bytes, DeleteRange, Operation, Put, Request, Response};
+use crate::history::{Body, Bytes, DeleteRange, Operation, Put, Request, Response, Watch};
 use crate::workload::kv::everything;
 
 /// How long recovery may take.
@@ -27,6 +28,9 @@ const LOOK_EVERY_NS: u64 = 20_000_000;
 
 /// In a quiet cluster an event is under way for milliseconds.
 const TOLD_WITHIN_NS: u64 = 1_000_000_000;
+
+/// How far back the last watches begin.
+const LAST_REVISIONS: i64 = 40;
 
 /// Longer than an election, shorter than the server's own limit.
 const FINAL_TIMEOUT_US: u64 = 3_000_000;
@@ -99,9 +103,27 @@ async fn read_and_compare(cluster: &Cluster, recorder: &Recorder, clients: &mut 
             }
         }
     }
+    for member in 0..cluster.count() {
+        stage(format!("{} did not tell its watcher of the last change", cluster.name(member)));
+        watch_to_the_end(&clients[member % clients.len()], member, statuses[member].revision).await;
+    }
     stage("the members did not tell their hashes".into());
     let runner = u32::try_from(clients.len()).expect("few clients");
     compare(cluster, recorder, &statuses, runner).await;
+}
+
+/// Watches a member until it has told everything up to `revision`: from a while ago, so that the past and the
+/// present must fit together.
+async fn watch_to_the_end(client: &Client, member: usize, revision: i64) {
+    let watch = Watch {
+        key: Bytes::from("\0"),
+        range_end: Bytes::from("\0"),
+        start_revision: (revision - LAST_REVISIONS).max(1),
+        prev_kv: true,
+        ..Watch::default()
+    };
+    let goal = Goal { until_ns: u64::MAX, revision, pace_ns: 0 };
+    client.watcher().keep(watch, &[member], goal).await;
 }
 
 /// Deletes a key and compacts up to that delete. Attempts that fail are made anew, as other operations: the revision

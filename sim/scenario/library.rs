@@ -23,6 +23,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("power-loss-snapshot", include_str!("../../scenarios/power-loss-snapshot.toml")),
     ("slow-links", include_str!("../../scenarios/slow-links.toml")),
     ("smoke", include_str!("../../scenarios/smoke.toml")),
+    ("watch-through-faults", include_str!("../../scenarios/watch-through-faults.toml")),
 ];
 
 /// The scenarios' names, sorted.

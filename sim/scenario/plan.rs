@@ -110,15 +110,22 @@ pub struct Operation {
     pub fill: Fill,
     /// The member asked, and those that come next after a failure, as indices into [`Plan::members`].
     pub members: Vec<u32>,
-    /// When the client gives up, in microseconds after the call.
+    /// When the client gives up, in microseconds after the call; of a watch, how long it lasts.
     pub timeout_us: u64,
+    /// How long the client takes over each message of a watch, in microseconds.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub pace_us: u64,
+}
+
+fn is_zero(number: &u64) -> bool {
+    *number == 0
 }
 
 /// What is filled into a request from what its client has seen so far.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Fill {
-    /// The revision of a range or compaction, or of every range inside a txn that names one.
+    /// The revision of a range or compaction, the start of a watch, or every range inside a txn that names one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<Seen>,
     /// The filter `min_mod_revision`.
@@ -133,6 +140,9 @@ pub struct Fill {
     /// The filter `max_create_revision`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub max_create_revision: Option<Seen>,
+    /// The lease: one that the client was granted, so many before the newest; none where it has none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub lease: Option<u32>,
     /// Every condition of a txn is compared with what the client last saw of its key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub compare: bool,

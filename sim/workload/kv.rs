@@ -3,7 +3,7 @@
 //! Keys are `k0` … `k7`: few enough that clients meet on them all the time. A value names its client and its number
 //! (`v2.17`), so that no two writes are alike and a checker can tell whose write a read has seen.
 
-use super::Workload;
+use super::{Workload, lease, watch};
 use crate::history::{
     Bytes, Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Request, SortOrder,
     SortTarget, Txn,
@@ -39,6 +39,20 @@ pub enum Kind {
     Compact,
     /// What must be refused.
     Refused,
+    /// Ask for a lease.
+    LeaseGrant,
+    /// Renew a lease.
+    LeaseKeepAlive,
+    /// End a lease.
+    LeaseRevoke,
+    /// Ask how long a lease has, and for its keys.
+    LeaseTimeToLive,
+    /// List all leases.
+    LeaseList,
+    /// Write one key that hangs on a lease.
+    PutLease,
+    /// Watch some keys for a while.
+    Watch,
 }
 
 impl Kind {
@@ -56,6 +70,14 @@ impl Kind {
         (Self::Txn, "txn", 8),
         (Self::Compact, "compact", 2),
         (Self::Refused, "refused", 1),
+        // Only where a scenario asks for them.
+        (Self::LeaseGrant, "lease-grant", 0),
+        (Self::LeaseKeepAlive, "lease-keep-alive", 0),
+        (Self::LeaseRevoke, "lease-revoke", 0),
+        (Self::LeaseTimeToLive, "lease-time-to-live", 0),
+        (Self::LeaseList, "lease-list", 0),
+        (Self::PutLease, "put-lease", 0),
+        (Self::Watch, "watch", 0),
     ];
 }
 
@@ -85,16 +107,17 @@ pub struct Client<'a> {
     workload: &'a Workload,
     name: u32,
     values: u64,
+    leases: i64,
 }
 
 /// A request and what is filled into it at run time.
-type Drawn = (Request, Fill);
+pub(super) type Drawn = (Request, Fill);
 
 impl<'a> Client<'a> {
     /// The client numbered `name`.
     #[must_use]
     pub fn new(workload: &'a Workload, name: u32) -> Self {
-        Self { workload, name, values: 0 }
+        Self { workload, name, values: 0, leases: 0 }
     }
 
     /// The next step: mostly one operation, two for a read that a write depends on.
@@ -116,6 +139,13 @@ impl<'a> Client<'a> {
             Kind::Txn => vec![self.txn(dice)],
             Kind::Compact => vec![compact(dice)],
             Kind::Refused => vec![refused(dice, key)],
+            Kind::LeaseGrant => vec![lease::grant(self, dice)],
+            Kind::LeaseKeepAlive => vec![lease::keep_alive(dice)],
+            Kind::LeaseRevoke => vec![lease::revoke(dice)],
+            Kind::LeaseTimeToLive => vec![lease::time_to_live(dice)],
+            Kind::LeaseList => vec![plain(Request::LeaseLeases {})],
+            Kind::PutLease => vec![lease::put(self, dice, key)],
+            Kind::Watch => vec![watch::watch(self, dice, key)],
         }
     }
 
@@ -135,7 +165,13 @@ impl<'a> Client<'a> {
         Bytes(value)
     }
 
-    fn put(&mut self, dice: &mut Dice, key: Bytes) -> Put {
+    /// A lease's id that only this client chooses: a new one, or the last one again.
+    pub(super) fn lease_id(&mut self, new: bool) -> i64 {
+        self.leases += i64::from(new || self.leases == 0);
+        1 + i64::from(self.name) * 10_000 + self.leases
+    }
+
+    pub(super) fn put(&mut self, dice: &mut Dice, key: Bytes) -> Put {
         Put { key, value: self.value(dice), prev_kv: dice.percent(30), ..Put::default() }
     }
 
@@ -155,7 +191,7 @@ impl<'a> Client<'a> {
     }
 
     /// From the key to some key behind it, to the end of all keys, or just the key.
-    fn range_end(&self, dice: &mut Dice, key: &Bytes) -> Bytes {
+    pub(super) fn range_end(&self, dice: &mut Dice, key: &Bytes) -> Bytes {
         match dice.below(4) {
             0 => Bytes::from("\0"),
             1 => Bytes::default(),

@@ -5,8 +5,11 @@
 //! and answered by [`seen::Seen`] at run time.
 
 pub mod kv;
+pub mod lease;
 pub mod seen;
+pub mod watch;
 
+use crate::history::Request;
 use crate::scenario::Span;
 use crate::scenario::dice::Dice;
 use crate::scenario::plan::Operation;
@@ -23,13 +26,17 @@ pub struct Workload {
     pub value_bytes: Span,
     /// When a client gives up, in microseconds.
     pub timeout_us: Span,
+    /// How long a watch lasts, in microseconds.
+    pub watch_us: Span,
     /// Weight of each kind of operation, in the order of [`kv::Kind::ALL`].
     pub mix: Vec<u64>,
 }
 
 /// The workloads' names, each with a sentence.
-pub const ALL: &[(&str, &str)] =
-    &[("kv", "reads, writes, deletes, transactions, old revisions and compactions on a few keys")];
+pub const ALL: &[(&str, &str)] = &[(
+    "kv",
+    "reads, writes, deletes, transactions, old revisions, compactions, leases and watches on a few keys",
+)];
 
 /// Reads one `[[workload]]`.
 #[must_use]
@@ -55,6 +62,7 @@ pub fn read(table: Table<'_>) -> Workload {
         keys: table.number("keys", 1, 10_000).unwrap_or(8),
         value_bytes: Span { min: low.min(high), max: high },
         timeout_us: table.span("timeout").map_or(TIMEOUT_US, |(span, _)| span),
+        watch_us: table.span("watch").map_or(WATCH_US, |(span, _)| span),
         mix: kv::read_mix(&table),
     };
     table.finish();
@@ -63,6 +71,9 @@ pub fn read(table: Table<'_>) -> Workload {
 
 /// Shorter than the server's own limit on purpose: writes given up while under way are the interesting ones.
 const TIMEOUT_US: Span = Span { min: 500_000, max: 2_000_000 };
+
+/// Long enough to live through a fault or two.
+const WATCH_US: Span = Span { min: 1_000_000, max: 10_000_000 };
 
 /// All operations of one client, by time; numbers are given later.
 #[must_use]
@@ -81,7 +92,14 @@ pub fn draw(workload: &Workload, dice: &mut Dice, shape: &Shape) -> Vec<Operatio
                 fill,
                 members: order(dice, shape, operations.len()),
                 timeout_us: dice.within(workload.timeout_us.min, workload.timeout_us.max),
+                pace_us: 0,
             });
+            if let Some(Operation { request: Request::Watch(_), timeout_us, pace_us, .. }) =
+                operations.last_mut()
+            {
+                *timeout_us = dice.within(workload.watch_us.min, workload.watch_us.max);
+                *pace_us = if dice.percent(15) { dice.within(100_000, 1_000_000) } else { 0 };
+            }
             at_us += dice.within(gap_us / 2, gap_us + gap_us / 2).max(1);
         }
     }

@@ -12,7 +12,12 @@ pub struct Seen {
     revision: i64,
     /// The newest state of each key that an answer showed; `None` for a key that was not there.
     keys: BTreeMap<Bytes, Option<KeyValue>>,
+    /// Leases that were granted to it and not seen to end, oldest first.
+    leases: Vec<i64>,
 }
+
+/// A lease that nobody was ever granted.
+const NO_LEASE: i64 = 7;
 
 impl Seen {
     /// Takes an answer in.
@@ -48,6 +53,14 @@ impl Seen {
                 };
                 self.keys.insert(put.key.clone(), Some(kv));
             }
+            (_, Body::LeaseGrant { id, .. }) => self.leases.push(*id),
+            (Request::LeaseRevoke { id }, Body::LeaseRevoke {})
+            | (
+                _,
+                Body::LeaseKeepAlive { id, ttl_s: 0 } | Body::LeaseTimeToLive { id, ttl_s: -1, .. },
+            ) => {
+                self.leases.retain(|lease| lease != id);
+            }
             (Request::Txn(txn), Body::Txn { succeeded, responses }) => {
                 let branch = if *succeeded { &txn.success } else { &txn.failure };
                 for (request, response) in branch.iter().zip(responses) {
@@ -76,6 +89,13 @@ impl Seen {
                 resolve(&fill.max_create_revision, &mut range.max_create_revision);
             }
             Request::Compact { revision, .. } => resolve(&fill.revision, revision),
+            Request::Watch(watch) => resolve(&fill.revision, &mut watch.start_revision),
+            Request::Put(put) => put.lease = fill.lease.map_or(put.lease, |it| self.lease(it)),
+            Request::LeaseRevoke { id }
+            | Request::LeaseKeepAlive { id }
+            | Request::LeaseTimeToLive { id, .. } => {
+                *id = fill.lease.map_or(*id, |before| self.lease(before));
+            }
             Request::Txn(txn) => {
                 if fill.compare {
                     txn.compare.iter_mut().for_each(|compare| self.compare(compare));
@@ -87,6 +107,13 @@ impl Seen {
             _ => {}
         }
         request
+    }
+
+    /// A lease of the client's, so many before the newest; one that does not exist where it has none.
+    fn lease(&self, before: u32) -> i64 {
+        let place =
+            self.leases.len().checked_sub(1).map(|last| last.saturating_sub(before as usize));
+        place.map_or(NO_LEASE, |place| self.leases[place])
     }
 
     /// Compares with what was last seen of the key.
