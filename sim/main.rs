@@ -4,6 +4,7 @@
 //!
 //! * [`cli`]: the command line.
 //! * [`scenario`]: what a run is made of; with a seed it becomes a plan, in which no choice is open.
+//! * [`dice`]: named streams of random numbers, all from one seed.
 //! * [`workload`]: what clients do.
 //! * [`run`]: executes a plan in the world, and judges it.
 //! * [`world`]: the simulated machines: network, disks, clocks, power.
@@ -21,6 +22,7 @@ mod bugs;
 mod check;
 mod checker;
 mod cli;
+mod dice;
 mod folder;
 mod history;
 mod junit;

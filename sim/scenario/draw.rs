@@ -2,7 +2,7 @@
 //!
 //! A function of its arguments: the same scenario and seed give the same plan, to the last byte.
 
-use super::dice::Dice;
+use crate::dice::Dice;
 use super::plan::{Operation, Plan};
 use super::{Scenario, member_names, nemesis};
 use crate::workload::{self, Shape};

@@ -7,7 +7,6 @@
 //!
 //! Knows nothing of the world that executes a plan.
 
-pub mod dice;
 pub mod draw;
 pub mod file;
 pub mod flags;

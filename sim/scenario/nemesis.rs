@@ -2,7 +2,7 @@
 //!
 //! Each block has its own stream of dice, named by its place in the file. Knows nothing of how a fault is done.
 
-use super::dice::Dice;
+use crate::dice::Dice;
 use super::plan::{self, Survival};
 use super::{Fault, FaultKind, Scenario, Span, When, Whom, member_names};
 

@@ -8,7 +8,7 @@ use crate::history::{
     Bytes, Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Request, SortOrder,
     SortTarget, Txn,
 };
-use crate::scenario::dice::Dice;
+use crate::dice::Dice;
 use crate::scenario::plan::{Fill, Seen};
 use crate::scenario::table::{Table, did_you_mean};
 

@@ -11,7 +11,7 @@ pub mod watch;
 
 use crate::history::Request;
 use crate::scenario::Span;
-use crate::scenario::dice::Dice;
+use crate::dice::Dice;
 use crate::scenario::plan::Operation;
 use crate::scenario::table::{Table, did_you_mean};
 

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use super::dice::Dice;
+use crate::dice::Dice;
 use super::timer::Timers;
 use crate::trace::{Event, Trace};
 
@@ -90,10 +90,10 @@ impl Delay {
 
     /// Draws one.
     pub(crate) fn draw(&self, dice: &mut Dice) -> u64 {
-        if dice.chance(self.tail_ppm) && self.tail_max_ns > self.max_ns {
-            return dice.between(self.max_ns, self.tail_max_ns);
+        if dice.chance_ppm(self.tail_ppm) && self.tail_max_ns > self.max_ns {
+            return dice.within(self.max_ns, self.tail_max_ns);
         }
-        dice.between(self.min_ns, self.max_ns.max(self.min_ns))
+        dice.within(self.min_ns, self.max_ns.max(self.min_ns))
     }
 }
 

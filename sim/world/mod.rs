@@ -7,7 +7,6 @@
 //! | module | what |
 //! |---|---|
 //! | [`base`] | virtual time, trace, counters, lives: what all others stand on |
-//! | [`dice`] | named streams of random numbers |
 //! | [`timer`] | everything that is due, in one heap |
 //! | [`net`] | byte streams over links that fail |
 //! | [`disk`] | files that forget what was not synced |
@@ -27,7 +26,6 @@
 pub(crate) mod base;
 #[cfg(madsim)]
 pub(crate) mod clock;
-pub(crate) mod dice;
 pub(crate) mod disk;
 #[cfg(madsim)]
 pub(crate) mod entropy;
@@ -49,7 +47,7 @@ pub(crate) mod timer;
 pub use {
     base::Delay,
     clock::Bend,
-    dice::Dice,
+
     disk::{Disk, Loss, Survival},
     harness::{Crash, run_here, run_in_world},
     net::{Connects, Net, NetOptions},

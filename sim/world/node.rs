@@ -23,7 +23,7 @@ use snowglobe::host::{self, Backend, BoxFuture, Host};
 
 use super::base::{Base, Delay, Life};
 use super::clock::{Bend, Bent, NodeClock};
-use super::dice::Dice;
+use crate::dice::Dice;
 use super::disk::{Disk, Loss, Session, Survival};
 use super::net::{Net, NetOptions, NodeNet};
 use super::rocks;

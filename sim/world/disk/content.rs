@@ -13,7 +13,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
-use crate::world::dice::Dice;
+use crate::dice::Dice;
 
 /// Bytes per chunk of a file's sparse map.
 const CHUNK: u64 = 64 * 1024;
@@ -272,7 +272,7 @@ impl Content {
             self.undo(change, change.range.start, change.length_before);
             return false;
         }
-        let boundary = dice.between(first, last) * SECTOR;
+        let boundary = dice.within(first, last) * SECTOR;
         // The new length may reach the disk before the data: then the tail reads as zeros.
         let length = match dice.below(2) {
             0 => self.bytes.length,

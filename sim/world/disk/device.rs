@@ -8,7 +8,7 @@ use std::sync::{Arc, Mutex};
 use super::content::{Loss, Survival};
 use super::image::{Image, lock};
 use crate::world::base::{Base, Delay};
-use crate::world::dice::Dice;
+use crate::dice::Dice;
 
 /// The disk of one node. It outlives every process that uses it.
 pub struct Disk {

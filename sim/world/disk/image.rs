@@ -16,7 +16,7 @@ use std::path::{Component, Path};
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use super::content::{Content, Loss, Survival};
-use crate::world::dice::Dice;
+use crate::dice::Dice;
 
 /// A file shared by its folder entries and its open handles.
 pub(crate) type FileRef = Arc<Mutex<Content>>;

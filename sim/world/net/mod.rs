@@ -35,7 +35,7 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::Waker;
 
 use super::base::{Base, Delay};
-use super::dice::Dice;
+use crate::dice::Dice;
 use super::node::NodeId;
 use conn::Conn;
 pub(crate) use connect::NodeNet;

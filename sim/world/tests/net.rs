@@ -314,9 +314,9 @@ fn streams_hold_under_faults() {
             let nemesis = world.clone();
             tokio::spawn(async move {
                 for _ in 0..20 {
-                    nemesis.sleep(dice.between(1, 20) * MS).await;
+                    nemesis.sleep(dice.within(1, 20) * MS).await;
                     nemesis.net().cut(a, b);
-                    nemesis.sleep(dice.between(1, 20) * MS).await;
+                    nemesis.sleep(dice.within(1, 20) * MS).await;
                     nemesis.net().heal(a, b);
                 }
             });
@@ -328,7 +328,7 @@ fn streams_hold_under_faults() {
                 let mut rest = &sent[..];
                 while !rest.is_empty() {
                     let size =
-                        usize::try_from(sizes.between(1, 5000)).expect("small").min(rest.len());
+                        usize::try_from(sizes.within(1, 5000)).expect("small").min(rest.len());
                     client.write_all(&rest[..size]).await.expect("alive");
                     rest = &rest[size..];
                 }

@@ -31,7 +31,7 @@ fn open(host: &Arc<dyn Host>) -> Store {
 impl Store {
     /// One batch: a new key and, in the same batch, its number.
     fn put(&self, number: u64, dice: &mut Dice) {
-        let mut value = vec![0; usize::try_from(dice.between(10, 1500)).expect("small")];
+        let mut value = vec![0; usize::try_from(dice.within(10, 1500)).expect("small")];
         dice.fill(&mut value);
         let (key, meta) =
             (self.db.cf_handle("key").expect("made"), self.db.cf_handle("meta").expect("made"));
@@ -85,7 +85,7 @@ fn recovers_from_crashes() {
                     world.host(node).disk().sync_dir("/data".as_ref()).await.expect("alive");
                     world.host(node).disk().sync_dir("/".as_ref()).await.expect("alive");
                 }
-                for _ in 0..dice.between(10, 120) {
+                for _ in 0..dice.within(10, 120) {
                     last += 1;
                     store.put(last, &mut dice);
                     if dice.below(20) == 0 {

@@ -1,12 +1,14 @@
 //! Seeded streams of random numbers, one per purpose.
 //!
-//! A stream is named by its seed and a label (`workload/2`), and knows nothing of the others: drawing more from one
-//! never changes another. That is what keeps a plan stable while parts of it are taken away.
+//! A stream is named by its seed and a label (`workload/2`, `net`), and knows nothing of the others: drawing more
+//! from one never changes another. That is what keeps a plan stable while parts of it are taken away, and a run
+//! stable while a fault is.
 
 use rand_chacha::ChaCha8Rng;
 use rand_chacha::rand_core::{Rng as _, SeedableRng as _};
 
 /// One stream.
+#[derive(Clone, Debug)]
 pub struct Dice(ChaCha8Rng);
 
 impl Dice {
@@ -26,21 +28,39 @@ impl Dice {
         Self(ChaCha8Rng::from_seed(key))
     }
 
+    /// 64 random bits.
+    pub fn bits(&mut self) -> u64 {
+        self.0.next_u64()
+    }
+
+    /// Fills `buffer`.
+    pub fn fill(&mut self, buffer: &mut [u8]) {
+        self.0.fill_bytes(buffer);
+    }
+
     /// A number below `bound` (0 where `bound` is 0).
     pub fn below(&mut self, bound: u64) -> u64 {
         // The bias of the multiplication is below 2^-32 for the small bounds used here.
-        ((u128::from(self.0.next_u64()) * u128::from(bound)) >> 64) as u64
+        ((u128::from(self.bits()) * u128::from(bound)) >> 64) as u64
     }
 
     /// A number from `low` to `high`, both included.
     pub fn within(&mut self, low: u64, high: u64) -> u64 {
         assert!(low <= high, "dice: {low} is above {high}");
-        low + self.below((high - low).saturating_add(1))
+        match (high - low).checked_add(1) {
+            Some(span) => low + self.below(span),
+            None => self.bits(),
+        }
     }
 
     /// True `percent` times out of a hundred.
     pub fn percent(&mut self, percent: u64) -> bool {
         self.below(100) < percent
+    }
+
+    /// True in `ppm` of a million cases.
+    pub fn chance_ppm(&mut self, ppm: u32) -> bool {
+        ppm > 0 && self.below(1_000_000) < u64::from(ppm)
     }
 
     /// One of the items.
@@ -76,9 +96,10 @@ impl Dice {
 mod tests {
     use super::Dice;
 
-    /// A stream depends on its seed and its label, and on nothing else.
+    /// A stream depends on its seed and its label, and on nothing else: it is the same on every machine.
     #[test]
     fn streams_are_named() {
+        insta::assert_snapshot!(format!("{:016x}", Dice::new(1, "net").bits()), @"3c5dd57e2a111069");
         let draw = |seed, label| {
             let mut dice = Dice::new(seed, label);
             (0..4).map(|_| dice.below(1000)).collect::<Vec<_>>()
@@ -97,6 +118,8 @@ mod tests {
         assert_eq!(drawn.iter().max(), Some(&5));
         assert!((0..200).all(|_| dice.weighted(&[0, 1, 0]) == 1));
         assert_eq!(dice.below(0), 0);
+        assert_eq!(dice.within(9, 9), 9);
+        assert!((0..100).all(|_| !dice.chance_ppm(0) && dice.chance_ppm(1_000_000)));
     }
 
     /// Shuffling keeps every item.
