@@ -2,9 +2,9 @@
 //!
 //! A function of its arguments: the same scenario and seed give the same plan, to the last byte.
 
-use crate::dice::Dice;
 use super::plan::{Operation, Plan};
 use super::{Scenario, member_names, nemesis};
+use crate::dice::Dice;
 use crate::workload::{self, Shape};
 
 /// Makes every choice that `scenario` leaves open.

@@ -2,9 +2,9 @@
 //!
 //! Each block has its own stream of dice, named by its place in the file. Knows nothing of how a fault is done.
 
-use crate::dice::Dice;
 use super::plan::{self, Survival};
 use super::{Fault, FaultKind, Scenario, Span, When, Whom, member_names};
+use crate::dice::Dice;
 
 /// Every fault of the run, by time, numbered.
 #[must_use]

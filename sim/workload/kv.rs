@@ -4,11 +4,11 @@
 //! (`v2.17`), so that no two writes are alike and a checker can tell whose write a read has seen.
 
 use super::{Workload, lease, watch};
+use crate::dice::Dice;
 use crate::history::{
     Bytes, Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Request, SortOrder,
     SortTarget, Txn,
 };
-use crate::dice::Dice;
 use crate::scenario::plan::{Fill, Seen};
 use crate::scenario::table::{Table, did_you_mean};
 

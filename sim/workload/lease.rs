@@ -4,8 +4,8 @@
 //! them. Which lease is meant, the client says when it sends the request: one of those it was granted.
 
 use super::kv::{Client, Drawn};
+use crate::dice::Dice;
 use crate::history::{Bytes, Put, Request};
-use crate::scenario::dice::Dice;
 use crate::scenario::plan::Fill;
 
 /// Some lease of the client, mostly the newest.

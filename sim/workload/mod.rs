@@ -9,9 +9,9 @@ pub mod lease;
 pub mod seen;
 pub mod watch;
 
+use crate::dice::Dice;
 use crate::history::Request;
 use crate::scenario::Span;
-use crate::dice::Dice;
 use crate::scenario::plan::Operation;
 use crate::scenario::table::{Table, did_you_mean};
 

@@ -1,8 +1,8 @@
 //! What clients watch: a key, some keys, all of them; from now on, or from some revision near by.
 
 use super::kv::{Client, Drawn};
+use crate::dice::Dice;
 use crate::history::{Bytes, Request, Watch};
-use crate::scenario::dice::Dice;
 use crate::scenario::plan::{Fill, Seen};
 
 /// One watch, with any of its options. How long it lasts is the operation's time.

@@ -5,8 +5,8 @@ use std::io;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use crate::dice::Dice;
 use super::timer::Timers;
+use crate::dice::Dice;
 use crate::trace::{Event, Trace};
 
 /// Shared by network, disks and clocks of one world.

@@ -47,7 +47,6 @@ pub(crate) mod timer;
 pub use {
     base::Delay,
     clock::Bend,
-
     disk::{Disk, Loss, Survival},
     harness::{Crash, run_here, run_in_world},
     net::{Connects, Net, NetOptions},

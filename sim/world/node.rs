@@ -23,11 +23,11 @@ use snowglobe::host::{self, Backend, BoxFuture, Host};
 
 use super::base::{Base, Delay, Life};
 use super::clock::{Bend, Bent, NodeClock};
-use crate::dice::Dice;
 use super::disk::{Disk, Loss, Session, Survival};
 use super::net::{Net, NetOptions, NodeNet};
 use super::rocks;
 use super::timer::Timers;
+use crate::dice::Dice;
 use crate::trace::Trace;
 
 /// Names a node of one world: its place in the order of `add_node`.

@@ -7,8 +7,8 @@ use std::sync::{Arc, Mutex};
 
 use super::content::{Loss, Survival};
 use super::image::{Image, lock};
-use crate::world::base::{Base, Delay};
 use crate::dice::Dice;
+use crate::world::base::{Base, Delay};
 
 /// The disk of one node. It outlives every process that uses it.
 pub struct Disk {

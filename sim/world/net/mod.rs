@@ -35,8 +35,8 @@ use std::sync::{Arc, Mutex, MutexGuard, Weak};
 use std::task::Waker;
 
 use super::base::{Base, Delay};
-use crate::dice::Dice;
 use super::node::NodeId;
+use crate::dice::Dice;
 use conn::Conn;
 pub(crate) use connect::NodeNet;
 pub use faults::Connects;
