@@ -33,11 +33,6 @@ impl Dice {
         self.0.next_u64()
     }
 
-    /// Fills `buffer`.
-    pub fn fill(&mut self, buffer: &mut [u8]) {
-        self.0.fill_bytes(buffer);
-    }
-
     /// A number below `bound` (0 where `bound` is 0).
     pub fn below(&mut self, bound: u64) -> u64 {
         // The bias of the multiplication is below 2^-32 for the small bounds used here.

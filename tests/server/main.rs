@@ -8,5 +8,7 @@
 
 mod answers;
 mod crash;
+mod leases;
 mod member;
 mod starts;
+mod watches;

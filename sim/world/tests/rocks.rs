@@ -5,8 +5,9 @@ use std::sync::Arc;
 use rocksdb::{DB, Options as RocksOptions, WriteBatch};
 use snowglobe::host::{Backend, Host};
 
-use super::super::{Dice, Survival, World, run_in_world};
+use super::super::{Survival, World, run_in_world};
 use super::{MS, add_nodes, exact};
+use crate::dice::Dice;
 
 struct Store {
     db: DB,
@@ -32,7 +33,7 @@ impl Store {
     /// One batch: a new key and, in the same batch, its number.
     fn put(&self, number: u64, dice: &mut Dice) {
         let mut value = vec![0; usize::try_from(dice.within(10, 1500)).expect("small")];
-        dice.fill(&mut value);
+        value.iter_mut().for_each(|byte| *byte = dice.bits().to_le_bytes()[0]);
         let (key, meta) =
             (self.db.cf_handle("key").expect("made"), self.db.cf_handle("meta").expect("made"));
         let mut batch = WriteBatch::default();
