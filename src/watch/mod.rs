@@ -6,7 +6,7 @@
 //!   clients ─ create, cancel … ─▶ └─────┘     each bounded, none waited for
 //! ```
 //!
-//! One task, the *hub*, owns all watchers ([`groups`]). The loop tells it of each slice of changes, and
+//! One task, the *hub*, owns all watchers (`groups`). The loop tells it of each slice of changes, and
 //! does not wait: what does not fit into the feed is left out, and shows as a gap. Watchers that ask for
 //! the past, that were in a gap, or whose connection was slow, read what they missed from a view of the
 //! database, in bounded pieces, until they have reached the present. A snapshot that is installed under
@@ -14,7 +14,7 @@
 //!
 //! A stream's queue ends at whoever serves the connection; there, responses are put together.
 //!
-//! Invariants: those of [`groups`] for what is told, of `stream` for the queues, of [`crate::raft::Changes`]
+//! Invariants: those of `groups` for what is told, of `stream` for the queues, of [`crate::raft::Changes`]
 //! for the feed.
 //!
 //! Not here: ids that clients see, fragments, earlier values (`api`); what a revision is (`state`).
