@@ -63,7 +63,18 @@ struct Run {
 }
 
 /// Runs `sim bugs`; 0 if every bug was found and rightly named.
+///
+/// With `--check` nothing is run: 0 if the server compiles with each bug in it.
 pub fn main_bugs(options: &BugsArgs) -> ExitCode {
+    if options.check {
+        return match check_all(options) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(message) => {
+                eprintln!("sim bugs: {message}");
+                ExitCode::from(1)
+            }
+        };
+    }
     match all(options) {
         Ok(findings) => {
             let good = findings.iter().all(|finding| finding.found && finding.named);
@@ -97,6 +108,23 @@ fn all(options: &BugsArgs) -> Result<Vec<Finding>, String> {
     Ok(findings)
 }
 
+/// Compiles the server with each bug in it, as far as type checking.
+fn check_all(options: &BugsArgs) -> Result<(), String> {
+    let root = std::env::current_dir().map_err(|error| format!("no working folder: {error}"))?;
+    let bugs = load(&root, &options.ids)?;
+    let mut broken = Vec::new();
+    for (number, id) in bugs.keys().enumerate() {
+        eprint!("{}/{} {id}: ", number + 1, bugs.len());
+        let checked = with_tree(&root, id, "check", |tree| compile(&root, tree, "check"));
+        eprintln!("{}", checked.as_ref().map_or_else(String::as_str, |()| "compiles"));
+        broken.extend(checked.err().map(|_| id.as_str()));
+    }
+    if broken.is_empty() {
+        return Ok(());
+    }
+    Err(format!("mend these patches under scenarios/bugs: {}", broken.join(", ")))
+}
+
 /// Reads `scenarios/bugs/*/bug.toml`.
 fn load(root: &Path, ids: &[String]) -> Result<BTreeMap<String, Bug>, String> {
     let folder = root.join("scenarios/bugs");
@@ -124,23 +152,34 @@ fn load(root: &Path, ids: &[String]) -> Result<BTreeMap<String, Bug>, String> {
 
 /// Builds the simulator with the bug in it and returns the program.
 fn build(root: &Path, id: &str) -> Result<PathBuf, String> {
-    let tree = root.join("target/bugs").join(id);
+    let program = root.join("target/bugs").join(format!("sim-{id}"));
+    with_tree(root, id, id, |tree| {
+        compile(root, tree, "build")?;
+        let from = root.join("target/sim/release/sim");
+        std::fs::copy(&from, &program).map_err(|error| format!("{}: {error}", from.display()))
+    })?;
+    Ok(program)
+}
+
+/// Calls `work` with a work tree of HEAD, `target/bugs/<name>`, in which the bug is planted.
+fn with_tree<T>(
+    root: &Path,
+    id: &str,
+    name: &str,
+    work: impl FnOnce(&Path) -> Result<T, String>,
+) -> Result<T, String> {
+    let tree = root.join("target/bugs").join(name);
     let tree_text = tree.display().to_string();
     // Left over from an earlier, interrupted call; not there is as good as removed.
     let _ = git(root, &["worktree", "remove", "--force", &tree_text]);
     git(root, &["worktree", "prune"])?;
     git(root, &["worktree", "add", "--quiet", "--detach", &tree_text, "HEAD"])?;
     let patch = root.join("scenarios/bugs").join(id).join("bug.patch").display().to_string();
-    let built = git(&tree, &["apply", &patch])
+    let result = git(&tree, &["apply", &patch])
         .map_err(|error| format!("{patch} no longer applies: {error}"))
-        .and_then(|()| compile(root, &tree));
-    let program = root.join("target/bugs").join(format!("sim-{id}"));
-    let copied = built.and_then(|()| {
-        let from = root.join("target/sim/release/sim");
-        std::fs::copy(&from, &program).map_err(|error| format!("{}: {error}", from.display()))
-    });
+        .and_then(|()| work(&tree));
     git(root, &["worktree", "remove", "--force", &tree_text])?;
-    copied.map(|_| program)
+    result
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
@@ -157,7 +196,8 @@ fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
     Err(format!("git {}: {}", arguments.join(" "), said.trim()))
 }
 
-fn compile(root: &Path, tree: &Path) -> Result<(), String> {
+/// Runs `cargo <verb>` for the simulator in `tree`.
+fn compile(root: &Path, tree: &Path, verb: &str) -> Result<(), String> {
     // The same compiler by the same name for every tree: cargo then keeps the compiled RocksDB.
     let compiler = |variable: &str, name: &str| {
         std::env::var_os(variable)
@@ -165,7 +205,7 @@ fn compile(root: &Path, tree: &Path) -> Result<(), String> {
     };
     let output = Command::new("cargo")
         .current_dir(tree)
-        .args(["build", "--quiet", "--release", "--bin", "sim"])
+        .args([verb, "--quiet", "--release", "--bin", "sim"])
         .args(["--config", "build.rustflags=['--cfg=madsim']"])
         .arg("--target-dir")
         .arg(root.join("target/sim"))

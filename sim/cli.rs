@@ -72,6 +72,9 @@ pub struct BugsArgs {
     /// Seeds to try for each bug, at most
     #[arg(long, value_name = "A..B", default_value = "0..200", value_parser = parse_seeds)]
     pub seeds: std::ops::Range<u64>,
+    /// Only see whether the server still compiles with each bug in it
+    #[arg(long, conflicts_with_all = ["seeds", "json"])]
+    pub check: bool,
     /// One JSON object a bug on stdout, and nothing else there
     #[arg(long)]
     pub json: bool,
