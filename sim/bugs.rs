@@ -177,9 +177,22 @@ fn with_tree<T>(
     let patch = root.join("scenarios/bugs").join(id).join("bug.patch").display().to_string();
     let result = git(&tree, &["apply", &patch])
         .map_err(|error| format!("{patch} no longer applies: {error}"))
+        .and_then(|()| mark(&tree, id))
         .and_then(|()| work(&tree));
     git(root, &["worktree", "remove", "--force", &tree_text])?;
     result
+}
+
+/// Gives the package of `tree` a version of its own. Cargo tells packages apart by name, version and the path below
+/// their own workspace: without this it would take the server with the bug in it for the one of the project itself.
+fn mark(tree: &Path, id: &str) -> Result<(), String> {
+    let file = tree.join("Cargo.toml");
+    let wrong = |error: &dyn std::fmt::Display| format!("{}: {error}", file.display());
+    let text = std::fs::read_to_string(&file).map_err(|error| wrong(&error))?;
+    let line = text.lines().find(|line| line.starts_with("version = \""));
+    let line = line.ok_or_else(|| wrong(&"no version"))?;
+    let marked = format!("{}-{id}\"", line.trim_end_matches('"'));
+    std::fs::write(&file, text.replacen(line, &marked, 1)).map_err(|error| wrong(&error))
 }
 
 fn git(folder: &Path, arguments: &[&str]) -> Result<(), String> {
