@@ -8,6 +8,7 @@
 
 use madsim::task::JoinHandle;
 use snowglobe::raft::Status;
+use snowglobe::state::KeysHash;
 
 use super::client::Client;
 use super::cluster::Cluster;
@@ -201,11 +202,11 @@ async fn compare(cluster: &Cluster, recorder: &Recorder, statuses: &[Status], ru
         loop {
             let call = cluster.world.now_ns();
             if let Some(handle) = cluster.way_in(member)
-                && let Ok((hash, compact_revision, revision)) = handle.hash_kv(0).await
+                && let Ok(KeysHash { hash, compact_revision, hash_revision, revision }) =
+                    handle.hash_kv(0).await
             {
-                hashes.push((revision, compact_revision, hash));
-                let body =
-                    Body::HashKv { hash: hash.into(), compact_revision, hash_revision: revision };
+                hashes.push((hash_revision, compact_revision, hash));
+                let body = Body::HashKv { hash: hash.into(), compact_revision, hash_revision };
                 let answer = Response { revision, member_id: 0, raft_term: 0, body };
                 let request = Request::HashKv { revision: 0 };
                 let op = recorder.called(runner, cluster.name(member), &request, call);

@@ -10,6 +10,7 @@ use crate::proto::etcdserverpb::{
     AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, MoveLeaderRequest,
     MoveLeaderResponse, StatusRequest, StatusResponse,
 };
+use crate::state::KeysHash;
 
 /// The etcd release whose API is served: clients choose by it what they may ask for.
 const ETCD_VERSION: &str = "3.6.0";
@@ -55,14 +56,10 @@ impl Maintenance for Api {
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
         let asked = request.into_inner().revision;
-        let (hash, compact_revision, revision) =
+        let KeysHash { hash, compact_revision, hash_revision, revision } =
             self.handle.hash_kv(asked).await.map_err(status)?;
-        Ok(Response::new(HashKvResponse {
-            header: self.header(revision),
-            hash,
-            compact_revision,
-            hash_revision: if asked > 0 { asked } else { revision },
-        }))
+        let header = self.header(revision);
+        Ok(Response::new(HashKvResponse { header, hash, compact_revision, hash_revision }))
     }
 
     async fn move_leader(

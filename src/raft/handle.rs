@@ -23,7 +23,7 @@ use crate::proto::etcdserverpb::{
     InternalRaftRequest, RangeRequest, RangeResponse, RequestHeader, TxnRequest, TxnResponse,
 };
 use crate::proto::mvccpb::KeyValue;
-use crate::state::{self, History, Member, Response};
+use crate::state::{self, History, KeysHash, Member, Response};
 
 /// What a member says about itself in the header of every response (the revision is the response's own).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -210,11 +210,11 @@ impl Handle {
         self.ask(|answer| Request::Status { answer }).await
     }
 
-    /// The hash of all keys up to `revision` (0: the current one), the compact revision, and the revision.
+    /// The hash of all keys up to `revision` (0: the current one).
     ///
     /// # Errors
     /// The state machine's verdict on the revision.
-    pub async fn hash_kv(&self, revision: i64) -> Result<(u32, i64, i64), Refusal> {
+    pub async fn hash_kv(&self, revision: i64) -> Result<KeysHash, Refusal> {
         self.ask(|answer| Request::HashKv { revision, answer }).await
     }
 

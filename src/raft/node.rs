@@ -36,7 +36,7 @@ use crate::config::Config;
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::proto::mvccpb::KeyValue;
-use crate::state::{History, Response, State};
+use crate::state::{History, KeysHash, Response, State};
 use crate::wal::{HardState, Mark, SnapshotStore, Wal};
 
 /// An answer to a client's request.
@@ -65,7 +65,7 @@ pub(super) enum Request {
     LinearizableTxn { txn: TxnRequest, answer: Reply<TxnResponse> },
     Barrier { answer: Reply<()> },
     Status { answer: Reply<Status> },
-    HashKv { revision: i64, answer: Reply<(u32, i64, i64)> },
+    HashKv { revision: i64, answer: Reply<KeysHash> },
     MoveLeader { target: u64, answer: Reply<()> },
     Lease(LeaseRead),
     Leases { answer: Reply<Vec<i64>> },

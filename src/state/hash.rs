@@ -32,6 +32,19 @@ impl Fnv {
     }
 }
 
+/// A hash of the keys; two of them compare only if both revisions that it is of are equal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct KeysHash {
+    /// CRC32C, as etcd's.
+    pub hash: u32,
+    /// The compact revision.
+    pub compact_revision: i64,
+    /// The revision up to which it covers the keys.
+    pub hash_revision: i64,
+    /// The current revision when it was taken.
+    pub revision: i64,
+}
+
 /// Rows at or below the compact revision that belong to the state, sorted.
 struct Kept(Vec<Revision>);
 
@@ -43,13 +56,11 @@ impl Kept {
 
 impl State {
     /// etcd's hash of all revisions up to `revision` (0: the current one): CRC32C over the name of
-    /// the column family and the rows, without a tombstone at the compact revision. Gives the hash,
-    /// the compact revision and the revision it is of; hashes of two members compare only if both
-    /// revisions are equal.
+    /// the column family and the rows, without a tombstone at the compact revision.
     ///
     /// # Errors
     /// [`Refusal::Compacted`], [`Refusal::FutureRevision`]; anything else is fatal.
-    pub fn hash_kv(&self, revision: i64) -> Result<(u32, i64, i64)> {
+    pub fn hash_kv(&self, revision: i64) -> Result<KeysHash> {
         if revision > 0 && revision < self.compact_revision {
             return Err(Refusal::Compacted.into());
         }
@@ -69,7 +80,12 @@ impl State {
                 hash = crc32c::crc32c_append(crc32c::crc32c_append(hash, key), value);
             }
         })?;
-        Ok((hash, self.compact_revision, revision))
+        Ok(KeysHash {
+            hash,
+            compact_revision: self.compact_revision,
+            hash_revision: revision,
+            revision: self.current_revision,
+        })
     }
 
     /// A hash of everything that members share: rows, both revisions, the applied entry, the

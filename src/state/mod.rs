@@ -89,6 +89,7 @@ use lease::Leases;
 use meta::Position;
 use mvcc::Pending;
 
+pub use hash::KeysHash;
 pub use history::{History, Piece};
 pub use lease::{Lease, LeaseChange};
 pub use members::Member;

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use prost::Message;
 
 use super::super::revision::{Revision, Row};
-use super::super::{Change, Response, State, Verdict};
+use super::super::{Change, KeysHash, Response, State, Verdict};
 use super::refusal;
 use crate::error::Result;
 use crate::proto::etcdserverpb::response_op;
@@ -98,9 +98,10 @@ pub(super) fn more(more: bool) -> String {
     if more { "more" } else { "done" }.to_owned()
 }
 
-pub(super) fn hash(result: Result<(u32, i64, i64)>) -> String {
-    verdict(refusal(result).map(|(hash, compact, revision)| {
-        format!("hash={hash:08x} compact={compact} revision={revision}")
+pub(super) fn hash(result: Result<KeysHash>) -> String {
+    verdict(refusal(result).map(|hash| {
+        let KeysHash { hash, compact_revision, hash_revision, .. } = hash;
+        format!("hash={hash:08x} compact={compact_revision} revision={hash_revision}")
     }))
 }
 
