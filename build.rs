@@ -4,7 +4,14 @@ use std::path::{Path, PathBuf};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let folder = PathBuf::from("src/api/proto");
-    let files = ["kv.proto", "rpc.proto", "raft_internal.proto", "peer.proto"];
+    let files = [
+        "kv.proto",
+        "rpc.proto",
+        "raft_internal.proto",
+        "peer.proto",
+        "lock.proto",
+        "election.proto",
+    ];
     println!("cargo::rerun-if-changed={}", folder.display());
     let descriptors = protox::compile(files, [&folder])?;
     // The conformance suite speaks the API from its description, not through generated clients.

@@ -166,6 +166,9 @@ async fn send(channel: Channel, request: &Request) -> Result<Response, tonic::St
     ) {
         return convert::lease::send(channel, request).await;
     }
+    if convert::lock::is_about(request) {
+        return convert::lock::send(channel, request).await;
+    }
     let mut kv = KvClient::new(channel);
     Ok(match request {
         Request::Range(it) => {

@@ -3,6 +3,7 @@
 //! The client's side of the API, written by hand and apart from the server, so that a mistake in one shows in the other.
 
 pub mod lease;
+pub mod lock;
 pub mod watch;
 
 use snowglobe::proto::{etcdserverpb as pb, mvccpb};

@@ -141,6 +141,7 @@ limits!(
     watch_previous_keys,
     watch_retry_ms,
     watch_progress_interval_ms,
+    lock_waits_max,
     wal_segment_bytes,
     backend_write_buffer_bytes,
     connections_max,

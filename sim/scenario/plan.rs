@@ -143,6 +143,9 @@ pub struct Fill {
     /// The lease: one that the client was granted, so many before the newest; none where it has none.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lease: Option<u32>,
+    /// The lock or leadership that the client was last given under the name in the request.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub held: bool,
     /// Every condition of a txn is compared with what the client last saw of its key.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub compare: bool,

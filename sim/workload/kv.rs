@@ -3,14 +3,13 @@
 //! Keys are `k0` … `k7`: few enough that clients meet on them all the time. A value names its client and its number
 //! (`v2.17`), so that no two writes are alike and a checker can tell whose write a read has seen.
 
-use super::{Workload, lease, watch};
+use super::{Drawn, Workload, lease, plain, watch};
 use crate::dice::Dice;
 use crate::history::{
     Bytes, Compare, CompareResult, CompareTarget, DeleteRange, Put, Range, Request, SortOrder,
     SortTarget, Txn,
 };
 use crate::scenario::plan::{Fill, Seen};
-use crate::scenario::table::{Table, did_you_mean};
 
 /// The kinds of operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -81,27 +80,6 @@ impl Kind {
     ];
 }
 
-/// Reads the table `mix`: kinds that are left out have weight 0; without the table, the usual weights hold.
-#[must_use]
-pub fn read_mix(table: &Table<'_>) -> Vec<u64> {
-    let usual = Kind::ALL.iter().map(|row| row.2).collect();
-    let Some(mix) = table.table("mix") else { return usual };
-    for (key, place, _) in mix.entries() {
-        if !Kind::ALL.iter().any(|row| row.1 == key) {
-            let text = format!("there is no kind of operation `{key}`");
-            let help = did_you_mean(key, Kind::ALL.iter().map(|row| row.1));
-            mix.complain(place, text, "not known", help);
-        }
-    }
-    let weights: Vec<u64> =
-        Kind::ALL.iter().map(|row| mix.number(row.1, 0, 1_000).unwrap_or(0)).collect();
-    if weights.iter().all(|weight| *weight == 0) {
-        mix.complain(mix.place(), "`mix` has no weight above 0".into(), "nothing to do", None);
-        return usual;
-    }
-    weights
-}
-
 /// One client while its list is drawn.
 pub struct Client<'a> {
     workload: &'a Workload,
@@ -109,9 +87,6 @@ pub struct Client<'a> {
     values: u64,
     leases: i64,
 }
-
-/// A request and what is filled into it at run time.
-pub(super) type Drawn = (Request, Fill);
 
 impl<'a> Client<'a> {
     /// The client numbered `name`.
@@ -383,10 +358,6 @@ fn reads_the_past(txn: &Txn) -> bool {
         Request::Txn(inner) => reads_the_past(inner),
         _ => false,
     })
-}
-
-fn plain(request: Request) -> Drawn {
-    (request, Fill::default())
 }
 
 /// Every key there is.

@@ -3,7 +3,8 @@
 //! Times to live are a few seconds, so that many a lease is due within a run, some of them while nobody can renew
 //! them. Which lease is meant, the client says when it sends the request: one of those it was granted.
 
-use super::kv::{Client, Drawn};
+use super::Drawn;
+use super::kv::Client;
 use crate::dice::Dice;
 use crate::history::{Bytes, Put, Request};
 use crate::scenario::plan::Fill;

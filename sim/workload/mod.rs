@@ -6,18 +6,38 @@
 
 pub mod kv;
 pub mod lease;
+pub mod lock;
 pub mod seen;
 pub mod watch;
 
 use crate::dice::Dice;
 use crate::history::Request;
 use crate::scenario::Span;
-use crate::scenario::plan::Operation;
+use crate::scenario::plan::{Fill, Operation};
 use crate::scenario::table::{Table, did_you_mean};
+
+/// A request and what is filled into it at run time.
+type Drawn = (Request, Fill);
+
+/// A request that says all there is to say.
+fn plain(request: Request) -> Drawn {
+    (request, Fill::default())
+}
+
+/// What sort of client a workload has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sort {
+    /// Reads and writes keys.
+    Kv,
+    /// Takes locks and leaderships.
+    Lock,
+}
 
 /// One `[[workload]]` of a scenario.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Workload {
+    /// What its clients do.
+    pub sort: Sort,
     /// Operations a simulated second, all clients together.
     pub rate: u64,
     /// How many keys there are.
@@ -28,19 +48,25 @@ pub struct Workload {
     pub timeout_us: Span,
     /// How long a watch lasts, in microseconds.
     pub watch_us: Span,
-    /// Weight of each kind of operation, in the order of [`kv::Kind::ALL`].
+    /// How long leases are granted for, in seconds.
+    pub ttl_s: Span,
+    /// Weight of each kind of step, in the order of the workload's own list.
     pub mix: Vec<u64>,
 }
 
 /// The workloads' names, each with a sentence.
-pub const ALL: &[(&str, &str)] = &[(
-    "kv",
-    "reads, writes, deletes, transactions, old revisions, compactions, leases and watches on a few keys",
-)];
+pub const ALL: &[(&str, &str)] = &[
+    (
+        "kv",
+        "reads, writes, deletes, transactions, old revisions, compactions, leases and watches on a few keys",
+    ),
+    ("lock", "locks and elections by the server's own services, on leases of a few seconds"),
+];
 
 /// Reads one `[[workload]]`.
 #[must_use]
 pub fn read(table: Table<'_>) -> Workload {
+    let mut sort = Sort::Kv;
     match table.text("kind") {
         None => {
             if table.raw("kind").is_none() {
@@ -53,20 +79,52 @@ pub fn read(table: Table<'_>) -> Workload {
                 let text = format!("there is no workload `{kind}`");
                 table.complain(place, text, "not known", did_you_mean(&kind, names()));
             }
+            if kind == "lock" {
+                sort = Sort::Lock;
+            }
         }
     }
     let low = table.number("value-bytes-min", 8, 1 << 20).unwrap_or(8);
     let high = table.number("value-bytes-max", 8, 1 << 20).unwrap_or(64.max(low));
+    let mix = match sort {
+        Sort::Kv => read_mix(&table, kv::Kind::ALL.iter().map(|row| (row.1, row.2))),
+        Sort::Lock => read_mix(&table, lock::KINDS.iter().copied()),
+    };
+    let ttl = table.span("ttl").map_or(TTL_US, |(span, _)| span);
     let workload = Workload {
+        sort,
         rate: table.number("rate", 1, 100_000).unwrap_or(20),
         keys: table.number("keys", 1, 10_000).unwrap_or(8),
         value_bytes: Span { min: low.min(high), max: high },
         timeout_us: table.span("timeout").map_or(TIMEOUT_US, |(span, _)| span),
         watch_us: table.span("watch").map_or(WATCH_US, |(span, _)| span),
-        mix: kv::read_mix(&table),
+        ttl_s: Span { min: ttl.min.div_ceil(1_000_000), max: ttl.max.div_ceil(1_000_000) },
+        mix,
     };
     table.finish();
     workload
+}
+
+/// Reads the table `mix`: kinds that are left out have weight 0; without the table, the usual weights hold.
+fn read_mix(
+    table: &Table<'_>,
+    kinds: impl Iterator<Item = (&'static str, u64)> + Clone,
+) -> Vec<u64> {
+    let usual = kinds.clone().map(|row| row.1).collect();
+    let Some(mix) = table.table("mix") else { return usual };
+    for (key, place, _) in mix.entries() {
+        if !kinds.clone().any(|row| row.0 == key) {
+            let text = format!("there is no kind of operation `{key}`");
+            let help = did_you_mean(key, kinds.clone().map(|row| row.0));
+            mix.complain(place, text, "not known", help);
+        }
+    }
+    let weights: Vec<u64> = kinds.map(|row| mix.number(row.0, 0, 1_000).unwrap_or(0)).collect();
+    if weights.iter().all(|weight| *weight == 0) {
+        mix.complain(mix.place(), "`mix` has no weight above 0".into(), "nothing to do", None);
+        return usual;
+    }
+    weights
 }
 
 /// Shorter than the server's own limit on purpose: writes given up while under way are the interesting ones.
@@ -75,15 +133,23 @@ const TIMEOUT_US: Span = Span { min: 500_000, max: 2_000_000 };
 /// Long enough to live through a fault or two.
 const WATCH_US: Span = Span { min: 1_000_000, max: 10_000_000 };
 
+/// Longer than any run.
+const TTL_US: Span = Span { min: 3_600_000_000, max: 3_600_000_000 };
+
 /// All operations of one client, by time; numbers are given later.
 #[must_use]
 pub fn draw(workload: &Workload, dice: &mut Dice, shape: &Shape) -> Vec<Operation> {
     let gap_us = 1_000_000 * u64::from(shape.clients) / workload.rate;
     let mut at_us = dice.within(0, gap_us);
-    let mut client = kv::Client::new(workload, shape.client);
+    let mut kv = kv::Client::new(workload, shape.client);
+    let mut lock = lock::Client::new(workload, shape.client);
     let mut operations = Vec::new();
     while at_us < shape.until_us {
-        for (request, fill) in client.draw(dice) {
+        let steps = match workload.sort {
+            Sort::Kv => kv.draw(dice),
+            Sort::Lock => lock.draw(dice),
+        };
+        for (request, fill) in steps {
             operations.push(Operation {
                 id: 0,
                 client: shape.client,

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 
-use crate::history::{Body, Bytes, Compare, CompareTarget, KeyValue, Request, Response, Txn};
+use crate::history::{
+    Body, Bytes, Compare, CompareTarget, KeyValue, LeaderKey, Request, Response, Txn,
+};
 use crate::scenario::plan::Fill;
 
 /// What one client has seen so far.
@@ -14,6 +16,10 @@ pub struct Seen {
     keys: BTreeMap<Bytes, Option<KeyValue>>,
     /// Leases that were granted to it and not seen to end, oldest first.
     leases: Vec<i64>,
+    /// The key that it was last given for each lock.
+    locks: BTreeMap<Bytes, Bytes>,
+    /// The leadership that it last won in each election.
+    leaders: BTreeMap<Bytes, LeaderKey>,
 }
 
 /// A lease that nobody was ever granted.
@@ -53,6 +59,12 @@ impl Seen {
                 };
                 self.keys.insert(put.key.clone(), Some(kv));
             }
+            (Request::Lock { name, .. }, Body::Lock { key }) => {
+                self.locks.insert(name.clone(), key.clone());
+            }
+            (_, Body::Campaign { leader }) => {
+                self.leaders.insert(leader.name.clone(), leader.clone());
+            }
             (_, Body::LeaseGrant { id, .. }) => self.leases.push(*id),
             (Request::LeaseRevoke { id }, Body::LeaseRevoke {})
             | (
@@ -91,6 +103,18 @@ impl Seen {
             Request::Compact { revision, .. } => resolve(&fill.revision, revision),
             Request::Watch(watch) => resolve(&fill.revision, &mut watch.start_revision),
             Request::Put(put) => put.lease = fill.lease.map_or(put.lease, |it| self.lease(it)),
+            Request::Lock { lease, .. } | Request::Campaign { lease, .. } => {
+                *lease = fill.lease.map_or(*lease, |before| self.lease(before));
+            }
+            Request::Unlock { key } if fill.held => {
+                // Without one, a key that nobody has.
+                *key = self.locks.get(key).cloned().unwrap_or_else(|| Bytes::from("l/none"));
+            }
+            Request::Proclaim { leader, .. } | Request::Resign { leader } if fill.held => {
+                if let Some(held) = self.leaders.get(&leader.name) {
+                    *leader = held.clone();
+                }
+            }
             Request::LeaseRevoke { id }
             | Request::LeaseKeepAlive { id }
             | Request::LeaseTimeToLive { id, .. } => {
@@ -147,7 +171,8 @@ fn read_at(txn: &mut Txn, revision: i64) {
 mod tests {
     use super::Seen;
     use crate::history::{
-        Body, Bytes, Compare, CompareResult, CompareTarget, KeyValue, Range, Request, Response, Txn,
+        Body, Bytes, Compare, CompareResult, CompareTarget, KeyValue, LeaderKey, Range, Request,
+        Response, Txn,
     };
     use crate::scenario::plan::{Fill, Seen as Relative};
 
@@ -186,6 +211,28 @@ mod tests {
         };
         let fill = Fill { revision: Some(Relative(-2)), ..Fill::default() };
         assert_eq!(seen_k1_at(4, 9).fill(&txn(1), &fill), txn(7));
+    }
+
+    /// What is given back is what was given last under that name; without one, something that is nobody's.
+    #[test]
+    fn what_is_held() {
+        let mut seen = Seen::default();
+        let name = || Bytes::from("e0");
+        let leader = LeaderKey { name: name(), key: Bytes::from("e0/a"), revision: 5, lease: 10 };
+        let campaign = Request::Campaign { name: name(), lease: 10, value: Bytes::default() };
+        let body = Body::Campaign { leader: leader.clone() };
+        seen.learn(&campaign, &Response { revision: 5, member_id: 0, raft_term: 0, body });
+        let lock = Request::Lock { name: Bytes::from("l0"), lease: 10 };
+        let body = Body::Lock { key: Bytes::from("l0/a") };
+        seen.learn(&lock, &Response { revision: 6, member_id: 0, raft_term: 0, body });
+        let fill = Fill { held: true, ..Fill::default() };
+        let named = |name: &str| LeaderKey { name: Bytes::from(name), ..LeaderKey::default() };
+        let resign = |leader: LeaderKey| Request::Resign { leader };
+        let unlock = |key: &str| Request::Unlock { key: Bytes::from(key) };
+        assert_eq!(seen.fill(&resign(named("e0")), &fill), resign(leader));
+        assert_eq!(seen.fill(&resign(named("e1")), &fill), resign(named("e1")));
+        assert_eq!(seen.fill(&unlock("l0"), &fill), unlock("l0/a"));
+        assert_eq!(seen.fill(&unlock("l1"), &fill), unlock("l/none"));
     }
 
     /// A condition is compared with what the client last saw of its key; an unseen key counts as missing.

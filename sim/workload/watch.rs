@@ -1,6 +1,7 @@
 //! What clients watch: a key, some keys, all of them; from now on, or from some revision near by.
 
-use super::kv::{Client, Drawn};
+use super::Drawn;
+use super::kv::Client;
 use crate::dice::Dice;
 use crate::history::{Bytes, Request, Watch};
 use crate::scenario::plan::{Fill, Seen};

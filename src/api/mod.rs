@@ -10,13 +10,17 @@
 //! Knows nothing of logs, files or sockets.
 
 mod cluster;
+mod concurrency;
+mod election;
 mod kv;
 mod lease;
+mod lock;
 mod maintenance;
 mod watch;
 
 use std::sync::Arc;
 
+use tokio::sync::Semaphore;
 use tonic::service::Routes;
 use tonic::{Code, Status};
 use tower::util::MapResponseLayer;
@@ -29,6 +33,8 @@ use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::proto::etcdserverpb::watch_server::WatchServer;
 use crate::proto::etcdserverpb::{InternalRaftRequest, ResponseHeader};
+use crate::proto::v3electionpb::election_server::ElectionServer;
+use crate::proto::v3lockpb::lock_server::LockServer;
 use crate::watch::Watches;
 use crate::{raft, state};
 
@@ -36,7 +42,8 @@ use crate::{raft, state};
 #[must_use]
 pub fn routes(handle: &raft::Handle, watches: &Watches, config: &Arc<Config>) -> Routes {
     let (watches, config) = (watches.clone(), Arc::clone(config));
-    let api = Api { handle: handle.clone(), watches, config: Arc::clone(&config) };
+    let waits = Arc::new(Semaphore::new(config.limits.lock_waits_max));
+    let api = Api { handle: handle.clone(), watches, waits, config: Arc::clone(&config) };
     let frame_bytes_max = config.max_frame_bytes();
     // Answers are bounded by what is stored; etcd does not limit them either.
     let kv = KvServer::new(api.clone())
@@ -47,6 +54,8 @@ pub fn routes(handle: &raft::Handle, watches: &Watches, config: &Arc<Config>) ->
         .add_service(watch)
         .add_service(LeaseServer::new(api.clone()))
         .add_service(ClusterServer::new(api.clone()))
+        .add_service(LockServer::new(api.clone()))
+        .add_service(ElectionServer::new(api.clone()))
         .add_service(MaintenanceServer::new(api));
     let translated = services.into_axum_router().layer(MapResponseLayer::new(too_large));
     Routes::from(translated).prepare()
@@ -76,6 +85,8 @@ fn too_large<B>(mut response: http::Response<B>) -> http::Response<B> {
 struct Api {
     handle: raft::Handle,
     watches: Watches,
+    /// Places for those who wait for a lock or a leadership.
+    waits: Arc<Semaphore>,
     config: Arc<Config>,
 }
 

@@ -117,6 +117,8 @@ pub struct Limits {
     pub watch_retry_ms: u64,
     /// Time between two progress notifications of a quiet watcher, as etcd's 10 minutes.
     pub watch_progress_interval_ms: u64,
+    /// Locks and elections that clients wait for through this member: each wait is a watch of its own.
+    pub lock_waits_max: usize,
     /// Size at which a segment of the log is cut, as etcd's 64 MB.
     pub wal_segment_bytes: u64,
     /// Memory of one RocksDB write buffer: what a power cut may take from the backend, and what
@@ -183,6 +185,7 @@ impl Default for Limits {
             watch_previous_keys: 256,
             watch_retry_ms: 10,
             watch_progress_interval_ms: 600_000,
+            lock_waits_max: 4096,
             wal_segment_bytes: 64_000_000,
             backend_write_buffer_bytes: 8 * 1024 * 1024,
             connections_max: 10_000,

@@ -9,6 +9,7 @@
 mod answers;
 mod crash;
 mod leases;
+mod locks;
 mod member;
 mod starts;
 mod watches;
