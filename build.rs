@@ -7,6 +7,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let files = [
         "kv.proto",
         "rpc.proto",
+        "auth.proto",
+        "auth_rpc.proto",
         "raft_internal.proto",
         "peer.proto",
         "lock.proto",

@@ -97,11 +97,13 @@ pub enum Code {
     InvalidArgument = 3,
     DeadlineExceeded = 4,
     NotFound = 5,
+    PermissionDenied = 7,
     ResourceExhausted = 8,
     FailedPrecondition = 9,
     OutOfRange = 11,
     Unavailable = 14,
     DataLoss = 15,
+    Unauthenticated = 16,
 }
 
 /// One row of the table of refusals: variant, code, deterministic, text.
@@ -163,6 +165,42 @@ refusals! {
     LeaseTtlTooLarge, OutOfRange, true, "etcdserver: too large lease TTL";
     /// The request is larger than allowed.
     RequestTooLarge, InvalidArgument, true, "etcdserver: request is too large";
+    /// There is no user called root.
+    RootUserNotExist, FailedPrecondition, true, "etcdserver: root user does not exist";
+    /// The user called root has not the role of that name.
+    RootRoleNotExist, FailedPrecondition, true, "etcdserver: root user does not have root role";
+    /// The name is another user's.
+    UserExists, FailedPrecondition, true, "etcdserver: user name already exists";
+    /// A user without a name, or nobody where somebody must ask.
+    UserEmpty, InvalidArgument, true, "etcdserver: user name is empty";
+    /// There is no such user.
+    UserNotFound, FailedPrecondition, true, "etcdserver: user name not found";
+    /// The name is another role's.
+    RoleExists, FailedPrecondition, true, "etcdserver: role name already exists";
+    /// There is no such role.
+    RoleNotFound, FailedPrecondition, true, "etcdserver: role name not found";
+    /// A role without a name.
+    RoleEmpty, InvalidArgument, true, "etcdserver: role name is empty";
+    /// No such user, or not that user's password.
+    AuthFailed, InvalidArgument, true, "etcdserver: authentication failed, invalid user ID or password";
+    /// A password for a user who has none, or one that cannot be read; etcd sends this one with code Unknown.
+    NoPasswordUser, Unknown, true, "auth: authentication failed, password was given for no password user";
+    /// A permission was to be granted, and none was named.
+    PermissionNotGiven, InvalidArgument, true, "etcdserver: permission not given";
+    /// The user may not do that.
+    PermissionDenied, PermissionDenied, true, "etcdserver: permission denied";
+    /// The user has not that role.
+    RoleNotGranted, FailedPrecondition, true, "etcdserver: role is not granted to the user";
+    /// The role has not that permission.
+    PermissionNotGranted, FailedPrecondition, true, "etcdserver: permission is not granted to the role";
+    /// Nobody can be authenticated while authentication is off.
+    AuthNotEnabled, FailedPrecondition, true, "etcdserver: authentication is not enabled";
+    /// What would lock everybody out, or a permission on no key.
+    InvalidAuthManagement, InvalidArgument, true, "etcdserver: invalid auth management";
+    /// Users, roles or permissions have changed since the member looked at who asks.
+    AuthOldRevision, InvalidArgument, true, "etcdserver: revision of auth store is old";
+    /// The member does not know the token.
+    InvalidAuthToken, Unauthenticated, false, "etcdserver: invalid auth token";
     /// The member has too much to apply; etcd sends this one with code Unknown.
     TooManyRequests, Unknown, false, "etcdserver: too many requests";
     /// No leader is known.

@@ -17,6 +17,11 @@ pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");
 }
 
+/// Users, roles and permissions, as they are kept.
+pub mod authpb {
+    tonic::include_proto!("authpb");
+}
+
 /// Locks.
 pub mod v3lockpb {
     tonic::include_proto!("v3lockpb");

@@ -8,19 +8,23 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use snowglobe::error::Refusal;
 use snowglobe::host::{self, BoxFuture, Host, Listener, Stream, channel};
 use snowglobe::proto::etcdserverpb as pb;
 use snowglobe::proto::etcdserverpb::kv_client::KvClient;
 use tokio::task::JoinHandle;
+use tonic::metadata::AsciiMetadataValue;
+use tonic::service::interceptor::InterceptedService;
 use tonic::transport::Channel;
 
 use super::classify::{NotConnected, classify, gave_up};
 use super::cluster::Cluster;
-use super::convert;
+use super::convert::{self, Token, Way};
 use super::recorder::Recorder;
 use super::watcher::{Goal, Watcher};
 use crate::history::{Failure, Outcome, Request, Response, Watch};
 use crate::scenario::plan;
+use crate::workload::auth::ROOT;
 use crate::workload::seen::Seen;
 
 /// One client.
@@ -35,6 +39,21 @@ pub struct Client {
     watching: Vec<JoinHandle<bool>>,
     /// The member that failed last, until another one works.
     shunned: Option<usize>,
+    login: Login,
+}
+
+/// What a client knows of its standing with the cluster.
+enum Login {
+    /// Nothing.
+    Unknown,
+    /// Nobody wants to know who it is.
+    NotWanted,
+    /// This token stands for its user.
+    Token(AsciiMetadataValue),
+}
+
+fn is_error(answer: &Answer, refusal: Refusal) -> bool {
+    answer.as_ref().is_err_and(|(_, failure)| failure.message == refusal.text())
 }
 
 /// What became of an operation.
@@ -53,6 +72,7 @@ impl Client {
             seen: Seen::default(),
             watching: Vec::new(),
             shunned: None,
+            login: Login::Unknown,
         }
     }
 
@@ -76,7 +96,8 @@ impl Client {
             let liked = order.clone().find(|index| Some(*index) != self.shunned);
             let member = liked.or_else(|| order.next_back());
             // Its answer is in the history.
-            let _ = self.call(member.unwrap_or(0), &request, operation.timeout_us).await;
+            let user = operation.user.as_deref();
+            let _ = self.call_as(user, member.unwrap_or(0), &request, operation.timeout_us).await;
         }
         for watching in std::mem::take(&mut self.watching) {
             watching.await.expect("watchers are neither killed nor do they panic");
@@ -108,17 +129,65 @@ impl Client {
         }
     }
 
-    /// Sends one request to one member and writes down what comes of it.
+    /// Sends one request to one member and writes down what comes of it. Where that member wants to know who asks,
+    /// although nobody should have to say any more, authentication is switched off once more: some request from
+    /// before to switch it on took effect late.
     pub async fn call(&mut self, member: usize, request: &Request, timeout_us: u64) -> Answer {
-        let world = self.cluster.world.clone();
-        let op =
-            self.recorder.called(self.number, self.cluster.name(member), request, world.now_ns());
-        let numbers = [("op", op), ("client", u64::from(self.number))];
-        world.note("client.call", "", self.cluster.name(member), &numbers);
-        let channel = self.channel(member);
+        let answer = self.call_as(None, member, request, timeout_us).await;
+        if is_error(&answer, Refusal::UserEmpty) {
+            let off = Request::AuthDisable {};
+            let _ = self.call_as(Some(ROOT), member, &off, timeout_us).await;
+        }
+        answer
+    }
+
+    /// Makes sure that the client is known to be `user`, as far as anybody wants to know.
+    async fn log_in(&mut self, user: &str, member: usize, timeout_us: u64) {
+        if !matches!(self.login, Login::Unknown) {
+            return;
+        }
+        let way = InterceptedService::new(self.channel(member), Token::default());
         let answer = tokio::select! {
             biased;
-            result = send(channel, request) => result.map_err(|status| classify(&status)),
+            answer = convert::auth::log_in(way, user) => answer.map_err(|status| classify(&status)),
+            () = self.host.clock().sleep(Duration::from_micros(timeout_us)) => Err(gave_up(timeout_us)),
+        };
+        match answer {
+            Ok(token) => {
+                self.recorder.met("logins", 1);
+                self.login = Login::Token(token.parse().expect("tokens are letters and digits"));
+            }
+            Err((_, failure)) if failure.message == Refusal::AuthNotEnabled.text() => {
+                self.login = Login::NotWanted;
+            }
+            Err(_) => {}
+        }
+    }
+
+    /// [`Client::call`], as a user or as nobody.
+    pub async fn call_as(
+        &mut self,
+        user: Option<&str>,
+        member: usize,
+        request: &Request,
+        timeout_us: u64,
+    ) -> Answer {
+        let world = self.cluster.world.clone();
+        let mut token = Token::default();
+        if let Some(user) = user {
+            self.log_in(user, member, timeout_us).await;
+            if let Login::Token(known) = &self.login {
+                token = Token(Some(known.clone()));
+            }
+        }
+        let name = self.cluster.name(member);
+        let op = self.recorder.called_by(self.number, user, name, request, world.now_ns());
+        let numbers = [("op", op), ("client", u64::from(self.number))];
+        world.note("client.call", "", self.cluster.name(member), &numbers);
+        let way = InterceptedService::new(self.channel(member), token);
+        let answer = tokio::select! {
+            biased;
+            result = send(way, request) => result.map_err(|status| classify(&status)),
             () = self.host.clock().sleep(Duration::from_micros(timeout_us)) => Err(gave_up(timeout_us)),
         };
         match &answer {
@@ -135,11 +204,30 @@ impl Client {
                 self.shunned = Some(member);
             }
         }
+        self.note_auth(request, &answer);
         let revision = answer.as_ref().map_or(0, |response| response.revision.unsigned_abs());
         let numbers = [("op", op), ("ok", u64::from(answer.is_ok())), ("revision", revision)];
         world.note("client.return", "", self.cluster.name(member), &numbers);
         self.recorder.returned(op, answer.clone(), world.now_ns());
         answer
+    }
+
+    /// What an answer says about who has to say who it is.
+    fn note_auth(&mut self, request: &Request, answer: &Answer) {
+        if is_error(answer, Refusal::PermissionDenied) {
+            self.recorder.met("denied", 1);
+        }
+        if is_error(answer, Refusal::InvalidAuthToken) {
+            self.recorder.met("tokens_forgotten", 1);
+            self.login = Login::Unknown;
+        }
+        if is_error(answer, Refusal::UserEmpty) {
+            self.login = Login::Unknown;
+        }
+        if answer.is_ok() && matches!(request, Request::AuthEnable {}) {
+            self.recorder.met("auth_enabled", 1);
+            self.login = Login::Unknown;
+        }
     }
 
     fn channel(&mut self, member: usize) -> Channel {
@@ -155,7 +243,7 @@ impl Client {
     }
 }
 
-async fn send(channel: Channel, request: &Request) -> Result<Response, tonic::Status> {
+async fn send(way: Way, request: &Request) -> Result<Response, tonic::Status> {
     if matches!(
         request,
         Request::LeaseGrant { .. }
@@ -164,12 +252,15 @@ async fn send(channel: Channel, request: &Request) -> Result<Response, tonic::St
             | Request::LeaseTimeToLive { .. }
             | Request::LeaseLeases {}
     ) {
-        return convert::lease::send(channel, request).await;
+        return convert::lease::send(way, request).await;
     }
     if convert::lock::is_about(request) {
-        return convert::lock::send(channel, request).await;
+        return convert::lock::send(way, request).await;
     }
-    let mut kv = KvClient::new(channel);
+    if convert::auth::is_about(request) {
+        return convert::auth::send(way, request).await;
+    }
+    let mut kv = KvClient::new(way);
     Ok(match request {
         Request::Range(it) => {
             convert::range_answer(kv.range(convert::range(it)).await?.into_inner())

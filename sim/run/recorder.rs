@@ -51,12 +51,24 @@ impl Recorder {
 
     /// An operation begins: its number.
     pub fn called(&self, client: u32, member: &str, request: &Request, now_ns: u64) -> u64 {
+        self.called_by(client, None, member, request, now_ns)
+    }
+
+    /// An operation of a client that says who it is begins: its number.
+    pub fn called_by(
+        &self,
+        client: u32,
+        user: Option<&str>,
+        member: &str,
+        request: &Request,
+        now_ns: u64,
+    ) -> u64 {
         let mut notes = self.notes();
         let op = notes.history.len() as u64;
         notes.history.push(Operation {
             op,
             client,
-            user: None,
+            user: user.map(str::to_owned),
             member: member.to_string(),
             call: now_ns,
             returned: None,

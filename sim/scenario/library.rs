@@ -10,6 +10,7 @@ use super::{Scenario, file};
 
 /// Name and text of every scenario compiled in, by name.
 const BUILT_IN: &[(&str, &str)] = &[
+    ("auth-through-faults", include_str!("../../scenarios/auth-through-faults.toml")),
     ("compaction-under-load", include_str!("../../scenarios/compaction-under-load.toml")),
     ("crash-follower", include_str!("../../scenarios/crash-follower.toml")),
     ("election-storm", include_str!("../../scenarios/election-storm.toml")),

@@ -101,6 +101,9 @@ pub struct Operation {
     pub id: u32,
     /// The client that does it.
     pub client: u32,
+    /// Who the client says it is; absent where it does not say.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub user: Option<String>,
     /// Not before this time, in microseconds; later if the client is still busy.
     pub at_us: u64,
     /// What is asked, but for what [`Operation::fill`] says.

@@ -4,6 +4,7 @@
 //! what depends on answers (a revision seen, a value to compare with) is left as a question in the plan
 //! and answered by [`seen::Seen`] at run time.
 
+pub mod auth;
 pub mod kv;
 pub mod lease;
 pub mod lock;
@@ -31,6 +32,8 @@ pub enum Sort {
     Kv,
     /// Takes locks and leaderships.
     Lock,
+    /// Administers users, or is one.
+    Auth,
 }
 
 /// One `[[workload]]` of a scenario.
@@ -60,6 +63,10 @@ pub const ALL: &[(&str, &str)] = &[
         "kv",
         "reads, writes, deletes, transactions, old revisions, compactions, leases and watches on a few keys",
     ),
+    (
+        "auth",
+        "users, roles and permissions that change all the time, and users who try what they may",
+    ),
     ("lock", "locks and elections by the server's own services, on leases of a few seconds"),
 ];
 
@@ -79,9 +86,11 @@ pub fn read(table: Table<'_>) -> Workload {
                 let text = format!("there is no workload `{kind}`");
                 table.complain(place, text, "not known", did_you_mean(&kind, names()));
             }
-            if kind == "lock" {
-                sort = Sort::Lock;
-            }
+            sort = match kind.as_str() {
+                "lock" => Sort::Lock,
+                "auth" => Sort::Auth,
+                _ => Sort::Kv,
+            };
         }
     }
     let low = table.number("value-bytes-min", 8, 1 << 20).unwrap_or(8);
@@ -89,6 +98,7 @@ pub fn read(table: Table<'_>) -> Workload {
     let mix = match sort {
         Sort::Kv => read_mix(&table, kv::Kind::ALL.iter().map(|row| (row.1, row.2))),
         Sort::Lock => read_mix(&table, lock::KINDS.iter().copied()),
+        Sort::Auth => read_mix(&table, auth::KINDS.iter().copied()),
     };
     let ttl = table.span("ttl").map_or(TTL_US, |(span, _)| span);
     let workload = Workload {
@@ -143,16 +153,21 @@ pub fn draw(workload: &Workload, dice: &mut Dice, shape: &Shape) -> Vec<Operatio
     let mut at_us = dice.within(0, gap_us);
     let mut kv = kv::Client::new(workload, shape.client);
     let mut lock = lock::Client::new(workload, shape.client);
+    let mut auth = auth::Client::new(workload, shape.client, shape.clients);
+    let user = (workload.sort == Sort::Auth).then(|| auth::user(shape.client, shape.clients));
+    let user = user.flatten();
     let mut operations = Vec::new();
     while at_us < shape.until_us {
         let steps = match workload.sort {
             Sort::Kv => kv.draw(dice),
             Sort::Lock => lock.draw(dice),
+            Sort::Auth => auth.draw(dice),
         };
         for (request, fill) in steps {
             operations.push(Operation {
                 id: 0,
                 client: shape.client,
+                user: user.clone(),
                 at_us,
                 request,
                 fill,

@@ -13,6 +13,7 @@ impl Cluster for Api {
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
+        self.known_caller(request.metadata()).await?;
         if request.into_inner().linearizable {
             self.handle.linearizable_barrier().await.map_err(status)?;
         }

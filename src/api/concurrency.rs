@@ -17,9 +17,10 @@
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot;
+use tonic::metadata::MetadataMap;
 use tonic::{Response, Status};
 
-use super::Api;
+use super::{Api, gate};
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -29,7 +30,7 @@ use crate::proto::etcdserverpb::{
     RangeResponse, RequestOp, ResponseHeader, TxnRequest, TxnResponse,
 };
 use crate::proto::mvccpb::KeyValue;
-use crate::state;
+use crate::state::{self, Caller};
 use crate::watch::{Keys, News, Spec, Stream};
 
 /// How long a lease lives that a lock or election makes for itself, in seconds, as etcd's.
@@ -99,6 +100,7 @@ pub(super) struct Claimed {
 #[derive(Clone)]
 pub(super) struct Store {
     api: Api,
+    token: Option<String>,
 }
 
 /// All keys that begin with a name and a slash.
@@ -160,9 +162,9 @@ fn revision(header: Option<&ResponseHeader>) -> i64 {
 }
 
 impl Api {
-    /// The store, as recipes use it.
-    pub(super) fn store(&self) -> Store {
-        Store { api: self.clone() }
+    /// The store, as recipes use it for whoever sends a request.
+    pub(super) fn store(&self, metadata: &MetadataMap) -> Store {
+        Store { api: self.clone(), token: gate::token(metadata) }
     }
 }
 
@@ -179,15 +181,26 @@ where
 }
 
 impl Store {
+    /// Who it is for, now: what a token stands for may change while its client waits.
+    async fn caller(&self) -> Result<Caller, Failure> {
+        Ok(self.api.handle.caller(self.token.as_deref()).await?)
+    }
+
+    async fn propose(&self, request: InternalRaftRequest) -> Result<state::Response, Failure> {
+        let caller = self.caller().await?;
+        Ok(self.api.handle.propose_as(&caller, request).await?)
+    }
+
     pub(super) async fn range(&self, range: RangeRequest) -> Result<RangeResponse, Failure> {
-        let mut response = self.api.handle.range(range).await?;
+        let caller = self.caller().await?;
+        let mut response = self.api.handle.range(caller, range).await?;
         self.api.complete(&mut response.header);
         Ok(response)
     }
 
     pub(super) async fn txn(&self, txn: TxnRequest) -> Result<TxnResponse, Failure> {
         let request = InternalRaftRequest { txn: Some(txn), ..Default::default() };
-        match self.api.handle.propose(request).await? {
+        match self.propose(request).await? {
             state::Response::Txn(mut response) => {
                 self.api.complete(&mut response.header);
                 Ok(response)
@@ -204,7 +217,10 @@ impl Store {
         let id = self.api.handle.lease_id();
         let ttl = SESSION_TTL_S.max(self.api.config.lease_ttl_min_s());
         let lease_grant = Some(LeaseGrantRequest { id, ttl });
-        self.api.handle.propose(InternalRaftRequest { lease_grant, ..Default::default() }).await?;
+        if self.caller().await?.is_nobody() && self.api.handle.auth_enabled() {
+            return Err(Failure::Refused(Refusal::UserEmpty));
+        }
+        self.propose(InternalRaftRequest { lease_grant, ..Default::default() }).await?;
         Ok(id)
     }
 
@@ -339,7 +355,7 @@ impl Store {
     pub(super) async fn delete(&self, key: Bytes) -> Result<Option<ResponseHeader>, Failure> {
         let delete_range = Some(DeleteRangeRequest { key, ..Default::default() });
         let request = InternalRaftRequest { delete_range, ..Default::default() };
-        match self.api.handle.propose(request).await? {
+        match self.propose(request).await? {
             state::Response::DeleteRange(mut response) => {
                 self.api.complete(&mut response.header);
                 Ok(response.header)

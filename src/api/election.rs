@@ -25,7 +25,7 @@ impl Election for Api {
         &self,
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
-        let store = self.store();
+        let store = self.store(request.metadata());
         attended(|answer| stand(store, request.into_inner(), answer)).await
     }
 
@@ -33,9 +33,9 @@ impl Election for Api {
         &self,
         request: Request<ProclaimRequest>,
     ) -> Result<Response<ProclaimResponse>, Status> {
+        let store = self.store(request.metadata());
         let ProclaimRequest { leader, value } = request.into_inner();
         let leader = leader.ok_or(Failure::NO_LEADER_KEY)?;
-        let store = self.store();
         let lease = store.lease(leader.lease).await?;
         let header = store.update(&claim(leader), value, lease).await?;
         Ok(Response::new(ProclaimResponse { header }))
@@ -45,14 +45,16 @@ impl Election for Api {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<LeaderResponse>, Status> {
-        let found = self.store().owner(&request.into_inner().name).await?;
+        let store = self.store(request.metadata());
+        let found = store.owner(&request.into_inner().name).await?;
         let kv = found.kvs.into_iter().next().ok_or(Failure::NO_LEADER)?;
         Ok(Response::new(LeaderResponse { header: found.header, kv: Some(kv) }))
     }
 
     async fn observe(&self, request: Request<LeaderRequest>) -> Result<Response<Leaders>, Status> {
         let (sender, leaders) = mpsc::channel(self.config.limits.watch_stream_answers);
-        let observer = Observer { api: self.clone(), store: self.store(), leaders: sender };
+        let observer =
+            Observer { api: self.clone(), store: self.store(request.metadata()), leaders: sender };
         tokio::spawn(observer.run(request.into_inner().name));
         Ok(Response::new(Leaders(leaders)))
     }
@@ -61,8 +63,9 @@ impl Election for Api {
         &self,
         request: Request<ResignRequest>,
     ) -> Result<Response<ResignResponse>, Status> {
+        let store = self.store(request.metadata());
         let leader = request.into_inner().leader.ok_or(Failure::NO_LEADER_KEY)?;
-        let header = self.store().release(&claim(leader)).await?;
+        let header = store.release(&claim(leader)).await?;
         Ok(Response::new(ResignResponse { header }))
     }
 }

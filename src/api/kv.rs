@@ -30,48 +30,53 @@ impl Kv for Api {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         validate::range(&request).map_err(status)?;
-        let mut response = self.handle.range(request).await.map_err(status)?;
+        let caller = self.caller(&metadata).await?;
+        let mut response = self.handle.range(caller, request).await.map_err(status)?;
         self.complete(&mut response.header);
         Ok(Response::new(response))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         validate::put(&request).map_err(status)?;
+        let caller = self.caller(&metadata).await?;
         let request = InternalRaftRequest { put: Some(request), ..Default::default() };
-        answer!(self, self.propose(request).await?, Put)
+        answer!(self, self.propose(&caller, request).await?, Put)
     }
 
     async fn delete_range(
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         validate::delete_range(&request).map_err(status)?;
+        let caller = self.caller(&metadata).await?;
         let request = InternalRaftRequest { delete_range: Some(request), ..Default::default() };
-        answer!(self, self.propose(request).await?, DeleteRange)
+        answer!(self, self.propose(&caller, request).await?, DeleteRange)
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
         validate::txn(&request, self.config.max_txn_ops).map_err(status)?;
+        let caller = self.caller(&metadata).await?;
         if state::is_read_only(&request) {
-            let mut response = self.handle.txn_read_only(request).await.map_err(status)?;
+            let mut response = self.handle.txn_read_only(caller, request).await.map_err(status)?;
             self.complete(&mut response.header);
             return Ok(Response::new(response));
         }
         let request = InternalRaftRequest { txn: Some(request), ..Default::default() };
-        answer!(self, self.propose(request).await?, Txn)
+        answer!(self, self.propose(&caller, request).await?, Txn)
     }
 
     async fn compact(
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        let request = request.into_inner();
+        let (metadata, _, request) = request.into_parts();
+        let caller = self.caller(&metadata).await?;
         let request = InternalRaftRequest { compaction: Some(request), ..Default::default() };
-        answer!(self, self.propose(request).await?, Compact)
+        answer!(self, self.propose(&caller, request).await?, Compact)
     }
 }

@@ -9,7 +9,7 @@ use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Api, status};
+use super::{Api, gate, status};
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::lease_server::Lease;
 use crate::proto::etcdserverpb::{
@@ -17,6 +17,7 @@ use crate::proto::etcdserverpb::{
     LeaseKeepAliveResponse, LeaseLeasesRequest, LeaseLeasesResponse, LeaseRevokeRequest,
     LeaseRevokeResponse, LeaseStatus, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse,
 };
+use crate::raft::May;
 use crate::state;
 
 /// One answer of a keep-alive stream, under way.
@@ -30,13 +31,14 @@ impl Lease for Api {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
+        let caller = self.known_caller(request.metadata()).await?;
         let mut grant = request.into_inner();
         if grant.id == 0 {
             grant.id = self.handle.lease_id();
         }
         grant.ttl = grant.ttl.max(self.config.lease_ttl_min_s());
         let request = InternalRaftRequest { lease_grant: Some(grant), ..Default::default() };
-        match self.propose(request).await? {
+        match self.propose(&caller, request).await? {
             state::Response::LeaseGrant(mut response) => {
                 self.complete(&mut response.header);
                 Ok(Response::new(response))
@@ -49,9 +51,10 @@ impl Lease for Api {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
+        let caller = self.known_caller(request.metadata()).await?;
         let lease_revoke = Some(request.into_inner());
         let request = InternalRaftRequest { lease_revoke, ..Default::default() };
-        match self.propose(request).await? {
+        match self.propose(&caller, request).await? {
             state::Response::LeaseRevoke(mut response) => {
                 self.complete(&mut response.header);
                 Ok(Response::new(response))
@@ -65,7 +68,8 @@ impl Lease for Api {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let (sender, answers) = mpsc::channel(self.config.limits.lease_stream_renewals_max);
-        tokio::spawn(keep_alive(self.clone(), request.into_inner(), sender));
+        let token = gate::token(request.metadata());
+        tokio::spawn(keep_alive(self.clone(), token, request.into_inner(), sender));
         Ok(Response::new(Answers { answers, next: None }))
     }
 
@@ -73,8 +77,17 @@ impl Lease for Api {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        let caller = self.known_caller(request.metadata()).await?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
+        if keys {
+            self.handle.may(&caller, May::ReadLease(id)).await.map_err(status)?;
+        }
         let found = self.handle.lease_time_to_live(id, keys).await.map_err(status)?;
+        // The leader may know of more keys than this member did.
+        for key in found.iter().flat_map(|found| &found.keys) {
+            let what = May::Read { key: key.clone(), range_end: bytes::Bytes::new() };
+            self.handle.may(&caller, what).await.map_err(status)?;
+        }
         let header = self.header(self.handle.revision());
         // A lease that is not there is an answer, not an error.
         let gone = LeaseTimeToLiveResponse { id, ttl: -1, ..LeaseTimeToLiveResponse::default() };
@@ -90,9 +103,10 @@ impl Lease for Api {
 
     async fn lease_leases(
         &self,
-        _: Request<LeaseLeasesRequest>,
+        request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        let ids = self.handle.leases().await.map_err(status)?;
+        let caller = self.known_caller(request.metadata()).await?;
+        let ids = self.handle.leases(caller).await.map_err(status)?;
         let header = self.header(self.handle.revision());
         let leases = ids.into_iter().map(|id| LeaseStatus { id }).collect();
         Ok(Response::new(LeaseLeasesResponse { header, leases }))
@@ -100,7 +114,12 @@ impl Lease for Api {
 }
 
 impl Api {
-    async fn renew(&self, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+    async fn renew(&self, token: Option<&str>, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
+        let caller = self.handle.caller(token).await.map_err(status)?;
+        if self.handle.auth_enabled() && caller.is_nobody() {
+            return Err(status(Refusal::UserEmpty));
+        }
+        self.handle.may(&caller, May::RenewLease(id)).await.map_err(status)?;
         // Taken first: a lease that was revoked later must not seem to have been renewed after that.
         let header = self.header(self.handle.revision());
         let ttl = self.handle.lease_renew(id).await.map_err(status)?;
@@ -111,6 +130,7 @@ impl Api {
 /// Reads renewals from a stream and has each done, several at once: each of them waits for a quorum.
 async fn keep_alive(
     api: Api,
+    token: Option<String>,
     mut requests: Streaming<LeaseKeepAliveRequest>,
     answers: mpsc::Sender<Answer>,
 ) {
@@ -132,10 +152,10 @@ async fn keep_alive(
         }
         match request {
             Ok(request) => {
-                let api = api.clone();
+                let (api, token) = (api.clone(), token.clone());
                 tokio::spawn(async move {
                     // The client may have gone.
-                    let _ = answer.send(api.renew(request.id).await);
+                    let _ = answer.send(api.renew(token.as_deref(), request.id).await);
                 });
             }
             Err(status) => {

@@ -11,7 +11,7 @@ use crate::proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockRes
 #[tonic::async_trait]
 impl Lock for Api {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
-        let store = self.store();
+        let store = self.store(request.metadata());
         attended(|answer| acquire(store, request.into_inner(), answer)).await
     }
 
@@ -19,8 +19,9 @@ impl Lock for Api {
         &self,
         request: Request<UnlockRequest>,
     ) -> Result<Response<UnlockResponse>, Status> {
+        let store = self.store(request.metadata());
         let UnlockRequest { key } = request.into_inner();
-        let header = self.store().delete(key).await?;
+        let header = store.delete(key).await?;
         Ok(Response::new(UnlockResponse { header }))
     }
 }

@@ -21,6 +21,11 @@ impl Maintenance for Api {
         &self,
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
+        if request.get_ref().action() == AlarmAction::Get {
+            self.known_caller(request.metadata()).await?;
+        } else {
+            self.admin(request.metadata()).await?;
+        }
         // No alarm can be raised yet, so there is none to list and none to take back.
         match request.into_inner().action() {
             AlarmAction::Get | AlarmAction::Deactivate => {
@@ -31,7 +36,11 @@ impl Maintenance for Api {
         }
     }
 
-    async fn status(&self, _: Request<StatusRequest>) -> Result<Response<StatusResponse>, Status> {
+    async fn status(
+        &self,
+        request: Request<StatusRequest>,
+    ) -> Result<Response<StatusResponse>, Status> {
+        self.known_caller(request.metadata()).await?;
         let now = self.handle.status().await.map_err(status)?;
         let no_leader = (now.leader == 0).then(|| Refusal::NoLeader.text().to_owned());
         let bytes = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
@@ -55,6 +64,7 @@ impl Maintenance for Api {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
+        self.admin(request.metadata()).await?;
         let asked = request.into_inner().revision;
         let KeysHash { hash, compact_revision, hash_revision, revision } =
             self.handle.hash_kv(asked).await.map_err(status)?;
@@ -66,6 +76,7 @@ impl Maintenance for Api {
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
+        self.admin(request.metadata()).await?;
         self.handle.move_leader(request.into_inner().target_id).await.map_err(status)?;
         // etcd sends no header here.
         Ok(Response::new(MoveLeaderResponse { header: None }))

@@ -9,9 +9,11 @@
 //!
 //! Knows nothing of logs, files or sockets.
 
+mod auth;
 mod cluster;
 mod concurrency;
 mod election;
+mod gate;
 mod kv;
 mod lease;
 mod lock;
@@ -27,6 +29,8 @@ use tower::util::MapResponseLayer;
 
 use crate::config::Config;
 use crate::error::{self, Refusal};
+use crate::host::Host;
+use crate::proto::etcdserverpb::auth_server::AuthServer;
 use crate::proto::etcdserverpb::cluster_server::ClusterServer;
 use crate::proto::etcdserverpb::kv_server::KvServer;
 use crate::proto::etcdserverpb::lease_server::LeaseServer;
@@ -35,15 +39,23 @@ use crate::proto::etcdserverpb::watch_server::WatchServer;
 use crate::proto::etcdserverpb::{InternalRaftRequest, ResponseHeader};
 use crate::proto::v3electionpb::election_server::ElectionServer;
 use crate::proto::v3lockpb::lock_server::LockServer;
+use crate::state::Caller;
 use crate::watch::Watches;
 use crate::{raft, state};
 
 /// Everything that clients can call.
 #[must_use]
-pub fn routes(handle: &raft::Handle, watches: &Watches, config: &Arc<Config>) -> Routes {
+pub fn routes(
+    handle: &raft::Handle,
+    watches: &Watches,
+    host: &Arc<dyn Host>,
+    config: &Arc<Config>,
+) -> Routes {
     let (watches, config) = (watches.clone(), Arc::clone(config));
     let waits = Arc::new(Semaphore::new(config.limits.lock_waits_max));
-    let api = Api { handle: handle.clone(), watches, waits, config: Arc::clone(&config) };
+    let hashes = Arc::new(Semaphore::new(config.limits.auth_hashes_max));
+    let (handle, host) = (handle.clone(), Arc::clone(host));
+    let api = Api { handle, watches, host, waits, hashes, config: Arc::clone(&config) };
     let frame_bytes_max = config.max_frame_bytes();
     // Answers are bounded by what is stored; etcd does not limit them either.
     let kv = KvServer::new(api.clone())
@@ -54,6 +66,7 @@ pub fn routes(handle: &raft::Handle, watches: &Watches, config: &Arc<Config>) ->
         .add_service(watch)
         .add_service(LeaseServer::new(api.clone()))
         .add_service(ClusterServer::new(api.clone()))
+        .add_service(AuthServer::new(api.clone()))
         .add_service(LockServer::new(api.clone()))
         .add_service(ElectionServer::new(api.clone()))
         .add_service(MaintenanceServer::new(api));
@@ -87,6 +100,10 @@ struct Api {
     watches: Watches,
     /// Places for those who wait for a lock or a leadership.
     waits: Arc<Semaphore>,
+    /// Places for passwords that are being hashed or compared.
+    hashes: Arc<Semaphore>,
+    /// For dice: salts and tokens.
+    host: Arc<dyn Host>,
     config: Arc<Config>,
 }
 
@@ -97,8 +114,12 @@ fn wrong_kind() -> Status {
 
 impl Api {
     /// Through the log.
-    async fn propose(&self, request: InternalRaftRequest) -> Result<state::Response, Status> {
-        self.handle.propose(request).await.map_err(status)
+    async fn propose(
+        &self,
+        caller: &Caller,
+        request: InternalRaftRequest,
+    ) -> Result<state::Response, Status> {
+        self.handle.propose_as(caller, request).await.map_err(status)
     }
 
     /// This member's header, around the revision that the answer was made at.
@@ -120,6 +141,8 @@ fn status(refusal: Refusal) -> Status {
         error::Code::InvalidArgument => Code::InvalidArgument,
         error::Code::DeadlineExceeded => Code::DeadlineExceeded,
         error::Code::NotFound => Code::NotFound,
+        error::Code::PermissionDenied => Code::PermissionDenied,
+        error::Code::Unauthenticated => Code::Unauthenticated,
         error::Code::ResourceExhausted => Code::ResourceExhausted,
         error::Code::FailedPrecondition => Code::FailedPrecondition,
         error::Code::OutOfRange => Code::OutOfRange,

@@ -12,17 +12,19 @@ use std::pin::Pin;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
+use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Api, status};
+use super::{Api, gate, status};
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
 use crate::proto::etcdserverpb::watch_server::Watch;
 use crate::proto::etcdserverpb::{WatchCreateRequest, WatchRequest, WatchResponse};
 use crate::proto::mvccpb::{Event, event::EventType};
+use crate::raft::May;
 use crate::watch::{Batch, Keys, News, Spec, Stream};
 
 /// The id of no watch: of a watch that was not made, and of progress of all watches of a stream.
@@ -46,6 +48,7 @@ impl Watch for Api {
         let (sender, responses) = mpsc::channel(self.config.limits.watch_stream_answers);
         let session = Session {
             api: self.clone(),
+            token: gate::token(request.metadata()),
             stream,
             responses: sender,
             watches: BTreeMap::new(),
@@ -80,6 +83,8 @@ struct Manner {
 /// One stream of one client.
 struct Session {
     api: Api,
+    /// Looked up anew for each watch: what it stands for may change.
+    token: Option<String>,
     stream: Stream,
     responses: mpsc::Sender<Result<WatchResponse, Status>>,
     /// By the watcher's number. One that has ended is not here: what is still queued for it is dropped.
@@ -151,6 +156,12 @@ impl Session {
             Ok(keys) => keys,
             Err(reason) => return self.refuse(reason).await,
         };
+        if let Err(refusal) = self.permit(&request).await {
+            // etcd shows the whole error of its gRPC library here.
+            let code = status(refusal).code();
+            let reason = format!("rpc error: code = {code:?} desc = {}", refusal.text());
+            return self.refuse(&reason).await;
+        }
         let filters = |filter: FilterType| request.filters.contains(&filter.into());
         let spec = Spec {
             keys,
@@ -167,6 +178,21 @@ impl Session {
         let mut response = self.response(id, created.revision);
         response.created = true;
         self.send(response).await
+    }
+
+    /// Whether the client may watch what it wants to. Asked once: a watch outlives what its client may.
+    async fn permit(&self, request: &WatchCreateRequest) -> Result<(), Refusal> {
+        let handle = &self.api.handle;
+        let caller = handle.caller(self.token.as_deref()).await?;
+        // No key at all means the first there can be.
+        let key =
+            if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key.clone() };
+        let what = May::Read { key, range_end: request.range_end.clone() };
+        match handle.may(&caller, what).await {
+            // Those that etcd tells apart; a user who is gone may do nothing.
+            Err(Refusal::UserNotFound) => Err(Refusal::PermissionDenied),
+            verdict => verdict,
+        }
     }
 
     /// What a request wants to watch, or why it cannot be.

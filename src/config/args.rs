@@ -105,6 +105,15 @@ pub struct ServeArgs {
     /// Snapshot files kept
     #[arg(long, default_value_t = 5, value_name = "COUNT")]
     max_snapshots: usize,
+    /// What clients show instead of their password; only `simple` is served
+    #[arg(long, default_value = "simple", value_name = "KIND", value_parser = ["simple"])]
+    auth_token: String,
+    /// Seconds that a client may stay silent before it must authenticate anew
+    #[arg(long, default_value_t = 300, value_name = "SECONDS")]
+    auth_token_ttl: u64,
+    /// How hard a password is to try out, from 4 to 31: each step doubles the work
+    #[arg(long, default_value_t = 10, value_name = "COST")]
+    bcrypt_cost: u32,
     /// What is logged: error, warn, info, debug, trace, or a filter such as
     /// info,snowglobe::raft=debug
     #[arg(long, default_value = "info", value_name = "FILTER")]
@@ -215,6 +224,8 @@ impl ServeArgs {
             compaction_batch_limit: self.compaction_batch_limit,
             compaction_sleep_interval_ms: self.compaction_sleep_interval,
             max_snapshots: self.max_snapshots,
+            auth_token_ttl_s: self.auth_token_ttl,
+            bcrypt_cost: self.bcrypt_cost,
             limits: Limits::default(),
         })
     }

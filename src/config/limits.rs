@@ -117,6 +117,17 @@ pub struct Limits {
     pub watch_retry_ms: u64,
     /// Time between two progress notifications of a quiet watcher, as etcd's 10 minutes.
     pub watch_progress_interval_ms: u64,
+    /// Tokens of users that a member knows at once; the one that ends first makes room.
+    pub auth_tokens_max: usize,
+    /// Time that a token waits for the entry that made it to be applied here.
+    pub auth_token_wait_ms: u64,
+    /// Wait before it is looked again whether that entry is applied.
+    pub auth_token_retry_ms: u64,
+    /// Times that a password is checked anew because users have changed meanwhile.
+    pub auth_retries_max: usize,
+    /// Passwords hashed or compared at once: each keeps a processor busy for tens of milliseconds, and
+    /// heartbeats must not wait for one.
+    pub auth_hashes_max: usize,
     /// Locks and elections that clients wait for through this member: each wait is a watch of its own.
     pub lock_waits_max: usize,
     /// Size at which a segment of the log is cut, as etcd's 64 MB.
@@ -185,6 +196,11 @@ impl Default for Limits {
             watch_previous_keys: 256,
             watch_retry_ms: 10,
             watch_progress_interval_ms: 600_000,
+            auth_tokens_max: 65_536,
+            auth_token_wait_ms: 1000,
+            auth_token_retry_ms: 10,
+            auth_retries_max: 10,
+            auth_hashes_max: 1,
             lock_waits_max: 4096,
             wal_segment_bytes: 64_000_000,
             backend_write_buffer_bytes: 8 * 1024 * 1024,

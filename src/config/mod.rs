@@ -70,6 +70,10 @@ pub struct Config {
     pub compaction_sleep_interval_ms: u64,
     /// Snapshot files kept.
     pub max_snapshots: usize,
+    /// Seconds that a token stands for its user after it was used last.
+    pub auth_token_ttl_s: u64,
+    /// How hard a password is to try out: each step doubles the work of hashing it.
+    pub bcrypt_cost: u32,
     /// Everything that has a bound and no flag.
     pub limits: Limits,
 }
@@ -111,10 +115,15 @@ impl Default for Config {
             compaction_batch_limit: 1000,
             compaction_sleep_interval_ms: 10,
             max_snapshots: 5,
+            auth_token_ttl_s: 300,
+            bcrypt_cost: 10,
             limits: Limits::default(),
         }
     }
 }
+
+/// What bcrypt can do.
+const BCRYPT_COSTS: std::ops::RangeInclusive<u32> = 4..=31;
 
 /// The longest election timeout, as etcd's.
 const ELECTION_TIMEOUT_MAX_MS: u64 = 50_000;
@@ -262,11 +271,16 @@ impl Config {
             ("--max-concurrent-streams", u64::from(self.max_concurrent_streams)),
             ("--compaction-batch-limit", self.compaction_batch_limit as u64),
             ("--max-snapshots", self.max_snapshots as u64),
+            ("--auth-token-ttl", self.auth_token_ttl_s),
         ];
         for (flag, value) in positive {
             if value == 0 {
                 return refuse(format!("{flag} is 0; set it to at least 1"));
             }
+        }
+        if !BCRYPT_COSTS.contains(&self.bcrypt_cost) {
+            let (cost, low, high) = (self.bcrypt_cost, BCRYPT_COSTS.start(), BCRYPT_COSTS.end());
+            return refuse(format!("--bcrypt-cost {cost} must be from {low} to {high}"));
         }
         Ok(())
     }
@@ -388,6 +402,7 @@ mod tests {
             |c| c.heartbeat_interval_ms = 0,
             "--heartbeat-interval is 0; give it milliseconds, such as 100",
         );
+        check(|c| c.bcrypt_cost = 3, "--bcrypt-cost 3 must be from 4 to 31");
         check(|c| c.max_txn_ops = 0, "--max-txn-ops is 0; set it to at least 1");
         check(
             |c| c.name = "n1".into(),

@@ -16,6 +16,7 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::leases::Forward;
 use super::node::{Event, Request};
+use super::tokens::Tokens;
 use super::waiters::RequestIds;
 use crate::error::Refusal;
 use crate::host::Clock;
@@ -23,7 +24,7 @@ use crate::proto::etcdserverpb::{
     InternalRaftRequest, RangeRequest, RangeResponse, RequestHeader, TxnRequest, TxnResponse,
 };
 use crate::proto::mvccpb::KeyValue;
-use crate::state::{self, History, KeysHash, Member, Response};
+use crate::state::{self, Caller, History, KeysHash, Member, Response};
 
 /// What a member says about itself in the header of every response (the revision is the response's own).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,13 +76,20 @@ pub(super) struct Shared {
     pub(super) applied: AtomicU64,
     /// The current revision.
     pub(super) revision: AtomicI64,
+    pub(super) auth_enabled: AtomicBool,
+    pub(super) auth_revision: AtomicU64,
+    pub(super) tokens: Tokens,
     /// Whether the member is on its way out.
     stopping: AtomicBool,
     stopped: Notify,
 }
 
 impl Shared {
-    pub(super) fn new(cluster_id: u64, member_id: u64) -> Self {
+    pub(super) fn new(config: &crate::config::Config) -> Self {
+        let (cluster_id, member_id) = (config.cluster_id(), config.member_id());
+        let ttl = Duration::from_secs(config.auth_token_ttl_s);
+        let tokens = Tokens::new(ttl, config.limits.auth_tokens_max);
+        let (auth_enabled, auth_revision) = (AtomicBool::new(false), AtomicU64::new(0));
         let zero = || AtomicU64::new(0);
         let (term, leader, leader_changes, applied) = (zero(), zero(), zero(), zero());
         let (revision, stopping, stopped) =
@@ -94,6 +102,9 @@ impl Shared {
             leader_changes,
             applied,
             revision,
+            auth_enabled,
+            auth_revision,
+            tokens,
             stopping,
             stopped,
         }
@@ -154,15 +165,20 @@ impl Handle {
         self.inner.request_timeout
     }
 
-    /// Proposes a request and waits until this member has applied it.
+    /// Proposes somebody's request and waits until this member has applied it.
     ///
     /// # Errors
     /// The state machine's verdict; [`Refusal::TooManyRequests`] and [`Refusal::RequestTooLarge`] before anything
     /// was proposed; [`Refusal::Timeout`], [`Refusal::TimeoutLeaderFail`] and [`Refusal::Stopped`] with an
     /// unknown outcome.
-    pub async fn propose(&self, mut request: InternalRaftRequest) -> Result<Response, Refusal> {
+    pub async fn propose_as(
+        &self,
+        caller: &Caller,
+        mut request: InternalRaftRequest,
+    ) -> Result<Response, Refusal> {
         let id = self.inner.ids.next();
-        request.header = Some(RequestHeader { id, only_in_term: 0 });
+        let Caller { user: username, auth_revision } = caller.clone();
+        request.header = Some(RequestHeader { id, username, auth_revision, only_in_term: 0 });
         let data = Bytes::from(request.encode_to_vec());
         if data.len() > self.inner.max_request_bytes {
             return Err(Refusal::RequestTooLarge);
@@ -174,11 +190,15 @@ impl Handle {
     ///
     /// # Errors
     /// The state machine's verdict, or that no leader confirmed the read in time.
-    pub async fn range(&self, range: RangeRequest) -> Result<RangeResponse, Refusal> {
+    pub async fn range(
+        &self,
+        caller: Caller,
+        range: RangeRequest,
+    ) -> Result<RangeResponse, Refusal> {
         if range.serializable {
-            return self.ask(|answer| Request::Range { range, answer }).await;
+            return self.ask(|answer| Request::Range { caller, range, answer }).await;
         }
-        self.ask(|answer| Request::LinearizableRange { range, answer }).await
+        self.ask(|answer| Request::LinearizableRange { caller, range, answer }).await
     }
 
     /// A txn that writes nothing; linearizable unless every range in it is serializable. One without a range is
@@ -186,12 +206,16 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::range`].
-    pub async fn txn_read_only(&self, txn: TxnRequest) -> Result<TxnResponse, Refusal> {
+    pub async fn txn_read_only(
+        &self,
+        caller: Caller,
+        txn: TxnRequest,
+    ) -> Result<TxnResponse, Refusal> {
         let ranges = !(txn.success.is_empty() && txn.failure.is_empty());
         if ranges && state::is_serializable(&txn) {
-            return self.ask(|answer| Request::Txn { txn, answer }).await;
+            return self.ask(|answer| Request::Txn { caller, txn, answer }).await;
         }
-        self.ask(|answer| Request::LinearizableTxn { txn, answer }).await
+        self.ask(|answer| Request::LinearizableTxn { caller, txn, answer }).await
     }
 
     /// Returns once this member has applied everything that was committed when it was called.
@@ -241,8 +265,8 @@ impl Handle {
     ///
     /// # Errors
     /// As [`Handle::range`].
-    pub async fn leases(&self) -> Result<Vec<i64>, Refusal> {
-        self.ask(|answer| Request::Leases { answer }).await
+    pub async fn leases(&self, caller: Caller) -> Result<Vec<i64>, Refusal> {
+        self.ask(|answer| Request::Leases { caller, answer }).await
     }
 
     /// A view of all changes so far, to read those from that a watcher has missed.

@@ -22,7 +22,7 @@ use crate::proto::etcdserverpb::{
 };
 use crate::proto::peer::peer_client::PeerClient;
 use crate::proto::peer::{LeaseRenewRequest, LeaseTimeToLiveRequest};
-use crate::state::LeaseChange;
+use crate::state::{Caller, LeaseChange};
 
 /// What a lease has left.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -215,7 +215,10 @@ impl Node {
     /// Proposes what this leader has decided alone; void in any other term. What raft does not take is
     /// asked for again by the lessor, or by the client.
     fn propose_in_term(&mut self, mut request: InternalRaftRequest) {
-        request.header = Some(RequestHeader { id: 0, only_in_term: self.raw.raft.term });
+        // Nobody but the member itself asks for it.
+        let Caller { user: username, auth_revision } = Caller::root();
+        let only_in_term = self.raw.raft.term;
+        request.header = Some(RequestHeader { id: 0, username, auth_revision, only_in_term });
         if let Err(error) = self.raw.propose(Vec::new(), request.encode_to_vec()) {
             tracing::debug!("raft refused a proposal about leases: {error}");
         }

@@ -57,10 +57,11 @@
 //! from views of the database that the loop hands out.
 //!
 //! Not here yet: adding and removing members at run time (entries that change the configuration are carried
-//! out, nothing proposes them); authentication; reading the log's entries from disk (what a
+//! out, nothing proposes them); reading the log's entries from disk (what a
 //! follower may still need is kept in memory, anything older goes as a snapshot); installing a snapshot stops
 //! the loop while it is loaded.
 
+mod callers;
 mod feed;
 mod handle;
 mod leases;
@@ -76,6 +77,7 @@ mod ready;
 mod recovery;
 mod requests;
 mod snapshot;
+mod tokens;
 mod transport;
 mod waiters;
 
@@ -88,6 +90,7 @@ use raft::{RawNode, ReadOnlyOption};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+pub use callers::May;
 pub use feed::{Changes, Slice};
 pub use handle::{Handle, Header, Status};
 pub use leases::TimeToLive;
@@ -138,7 +141,7 @@ pub async fn start(
     config: Arc<Config>,
 ) -> Result<(Handle, PeerService, Member, Changes)> {
     let recovered = recovery::recover(&*host, &config).await?;
-    let shared = Arc::new(Shared::new(config.cluster_id(), config.member_id()));
+    let shared = Arc::new(Shared::new(&config));
     shared.applied.store(recovered.log.applied().index, Ordering::Release);
     shared.term.store(recovered.hard_state.term, Ordering::Relaxed);
     let limits = config.limits.clone();
@@ -148,6 +151,9 @@ pub async fn start(
     let (request_sender, requests) = mpsc::channel(limits.loop_queue_requests);
     let (feed, changes) = feed::feed(recovered.state.current_revision(), &limits);
     shared.revision.store(recovered.state.current_revision(), Ordering::Release);
+    let (auth_enabled, auth_revision) = recovered.state.auth_status();
+    shared.auth_revision.store(auth_revision, Ordering::Release);
+    shared.auth_enabled.store(auth_enabled, Ordering::Release);
     let inbound = Arc::new(Inbound::default());
     let identity = (shared.cluster_id, shared.member_id);
     let peers = membership::peers(&config);

@@ -19,6 +19,7 @@ use raft::eraftpb::{Message, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use tokio::sync::{mpsc, oneshot};
 
+use super::callers::AuthQuestion;
 use super::feed::Feed;
 use super::handle::{Shared, Status};
 use super::leases::{LeaseRead, Renewals};
@@ -36,7 +37,7 @@ use crate::config::Config;
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::proto::mvccpb::KeyValue;
-use crate::state::{History, KeysHash, Response, State};
+use crate::state::{Caller, History, KeysHash, Response, State};
 use crate::wal::{HardState, Mark, SnapshotStore, Wal};
 
 /// An answer to a client's request.
@@ -59,16 +60,17 @@ pub(super) enum Event {
 /// What clients ask.
 pub(super) enum Request {
     Propose { id: u64, data: bytes::Bytes, answer: Answer },
-    Range { range: RangeRequest, answer: Reply<RangeResponse> },
-    LinearizableRange { range: RangeRequest, answer: Reply<RangeResponse> },
-    Txn { txn: TxnRequest, answer: Reply<TxnResponse> },
-    LinearizableTxn { txn: TxnRequest, answer: Reply<TxnResponse> },
+    Range { caller: Caller, range: RangeRequest, answer: Reply<RangeResponse> },
+    LinearizableRange { caller: Caller, range: RangeRequest, answer: Reply<RangeResponse> },
+    Txn { caller: Caller, txn: TxnRequest, answer: Reply<TxnResponse> },
+    LinearizableTxn { caller: Caller, txn: TxnRequest, answer: Reply<TxnResponse> },
     Barrier { answer: Reply<()> },
     Status { answer: Reply<Status> },
     HashKv { revision: i64, answer: Reply<KeysHash> },
     MoveLeader { target: u64, answer: Reply<()> },
     Lease(LeaseRead),
-    Leases { answer: Reply<Vec<i64>> },
+    Leases { caller: Caller, answer: Reply<Vec<i64>> },
+    Auth(AuthQuestion),
     History { answer: Reply<History> },
     Previous { keys: Vec<(bytes::Bytes, i64)>, answer: Reply<Vec<Option<KeyValue>>> },
 }

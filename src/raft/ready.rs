@@ -172,6 +172,7 @@ impl Node {
             self.shared.revision.store(now, std::sync::atomic::Ordering::Release);
         }
         self.settle_applied_leases();
+        self.settle_auth();
         for applied in answers {
             if physical.contains(&applied.id) && applied.result.is_ok() {
                 self.compacted.push((applied.id, applied.result));
@@ -236,6 +237,7 @@ impl Node {
         let revision = self.state.current_revision();
         self.feed.moved(revision, revision, Vec::new());
         self.shared.revision.store(revision, std::sync::atomic::Ordering::Release);
+        self.reset_auth();
         self.raw.mut_store().install(&metadata);
         self.shared.applied.store(mark.index, std::sync::atomic::Ordering::Release);
         self.snapshot = mark;

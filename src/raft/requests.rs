@@ -8,13 +8,14 @@ use super::read_index::Reader;
 use super::waiters::Answer;
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
+use crate::state::Caller;
 
 /// A read that must be linearizable.
 pub(super) enum Read {
-    Range { range: RangeRequest, answer: Reply<RangeResponse> },
-    Txn { txn: TxnRequest, answer: Reply<TxnResponse> },
+    Range { caller: Caller, range: RangeRequest, answer: Reply<RangeResponse> },
+    Txn { caller: Caller, txn: TxnRequest, answer: Reply<TxnResponse> },
     Barrier { answer: Reply<()> },
-    Leases { answer: Reply<Vec<i64>> },
+    Leases { caller: Caller, answer: Reply<Vec<i64>> },
     Lease(LeaseRead),
 }
 
@@ -24,7 +25,7 @@ impl Reader for Read {
             Self::Range { answer, .. } => answer.is_closed(),
             Self::Txn { answer, .. } => answer.is_closed(),
             Self::Barrier { answer } => answer.is_closed(),
-            Self::Leases { answer } => answer.is_closed(),
+            Self::Leases { answer, .. } => answer.is_closed(),
             Self::Lease(read) => read.is_gone(),
         }
     }
@@ -37,7 +38,7 @@ impl Read {
             Self::Range { answer, .. } => drop(answer.send(Err(refusal))),
             Self::Txn { answer, .. } => drop(answer.send(Err(refusal))),
             Self::Barrier { answer } => drop(answer.send(Err(refusal))),
-            Self::Leases { answer } => drop(answer.send(Err(refusal))),
+            Self::Leases { answer, .. } => drop(answer.send(Err(refusal))),
             Self::Lease(read) => read.refuse(refusal),
         }
     }
@@ -59,14 +60,21 @@ fn reply<T>(answer: Reply<T>, result: Result<T>) -> Result<()> {
 impl Node {
     pub(super) fn on_request(&mut self, request: Request) -> Result<()> {
         match request {
-            Request::Range { range, answer } => reply(answer, self.state.range(&range))?,
-            Request::Txn { txn, answer } => reply(answer, self.state.txn_read_only(&txn))?,
-            Request::LinearizableRange { range, answer } => {
-                self.on_read(Read::Range { range, answer });
+            Request::Range { caller, range, answer } => {
+                reply(answer, self.state.range_as(&caller, &range))?;
             }
-            Request::LinearizableTxn { txn, answer } => self.on_read(Read::Txn { txn, answer }),
+            Request::Txn { caller, txn, answer } => {
+                reply(answer, self.state.txn_read_only_as(&caller, &txn))?;
+            }
+            Request::LinearizableRange { caller, range, answer } => {
+                self.on_read(Read::Range { caller, range, answer });
+            }
+            Request::LinearizableTxn { caller, txn, answer } => {
+                self.on_read(Read::Txn { caller, txn, answer });
+            }
             Request::Barrier { answer } => self.on_read(Read::Barrier { answer }),
-            Request::Leases { answer } => self.on_read(Read::Leases { answer }),
+            Request::Leases { caller, answer } => self.on_read(Read::Leases { caller, answer }),
+            Request::Auth(question) => self.on_auth(question),
             // Here the answer could only be that another member leads.
             Request::Lease(read) if !self.is_leader() => read.refuse(Refusal::NotLeader),
             Request::Lease(read) => self.on_read(Read::Lease(read)),
@@ -109,11 +117,13 @@ impl Node {
     pub(super) fn serve(&mut self, read: Read) -> Result<()> {
         let state = &self.state;
         match read {
-            Read::Range { range, answer } => reply(answer, state.range(&range)),
-            Read::Txn { txn, answer } => reply(answer, state.txn_read_only(&txn)),
+            Read::Range { caller, range, answer } => reply(answer, state.range_as(&caller, &range)),
+            Read::Txn { caller, txn, answer } => {
+                reply(answer, state.txn_read_only_as(&caller, &txn))
+            }
             Read::Barrier { answer } => reply(answer, Ok(())),
-            Read::Leases { answer } => {
-                reply(answer, Ok(state.leases().map(|(id, _)| id).collect()))
+            Read::Leases { caller, answer } => {
+                reply(answer, state.leases_as(&caller).map_err(Error::from))
             }
             Read::Lease(read) => {
                 self.serve_lease(read);

@@ -61,7 +61,7 @@ impl Server {
         let peers = Connections::new(host.clock(), &config);
         let (watches, watching) = watch::start(&handle, changes, host.clock(), &config.limits);
         for listener in client_listeners {
-            clients.accept(listener, api::routes(&handle, &watches, &config));
+            clients.accept(listener, api::routes(&handle, &watches, &host, &config));
         }
         for listener in peer_listeners {
             peers.accept(listener, peer_routes.clone());

@@ -32,6 +32,7 @@ impl State {
         let mut applied = Vec::with_capacity(entries.len());
         let first = entries.partition_point(|entry| entry.index <= self.applied.index);
         self.leases.forget_changes();
+        self.auth.forget_changes();
         for entry in &entries[first..] {
             if entry.index != self.applied.index + 1 || entry.term < self.applied.term {
                 return Err(Error::Fatal(format!(
@@ -79,6 +80,7 @@ impl State {
     }
 
     fn dispatch(&mut self, request: &InternalRaftRequest) -> Result<Response> {
+        self.authorize(request)?;
         let mut write = Write::at(self.current_revision);
         let response = if let Some(put) = &request.put {
             Response::Put(self.apply_put(&mut write, put)?)
@@ -100,6 +102,8 @@ impl State {
         } else if let Some(attributes) = &request.cluster_member_attr_set {
             self.set_member(attributes);
             Response::Attributes
+        } else if let Some(answer) = self.apply_auth(request) {
+            Response::Auth { revision: self.current_revision, answer: answer? }
         } else {
             // An entry of a newer version, or an empty one: the same answer on every member of this
             // version.

@@ -89,7 +89,7 @@ impl State {
     }
 
     /// A hash of everything that members share: rows, both revisions, the applied entry, the
-    /// configuration, leases and what members published. Equal on any two members that have applied the
+    /// configuration, leases, users and roles, and what members published. Equal on any two members that have applied the
     /// same entries.
     ///
     /// # Errors
@@ -111,6 +111,7 @@ impl State {
             let numbers = [id, lease.granted_ttl_s, lease.remaining_ttl_s];
             numbers.into_iter().for_each(|number| hash.number(number.cast_unsigned()));
         }
+        self.auth.fingerprint(|bytes| hash.bytes(bytes));
         self.for_each_row(|_, key, value| {
             hash.bytes(key);
             hash.bytes(value);

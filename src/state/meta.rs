@@ -17,6 +17,12 @@ const LOADING: &[u8] = b"loading";
 const MEMBER: &[u8] = b"member/";
 /// Followed by a lease's id, big endian: what was granted.
 const LEASE: &[u8] = b"lease/";
+/// Whether authentication is on, and the auth revision.
+const AUTH: &[u8] = b"auth";
+/// Followed by a user's name.
+const USER: &[u8] = b"authUsers/";
+/// Followed by a role's name.
+const ROLE: &[u8] = b"authRoles/";
 /// Behind every key of the family.
 const END: &[u8] = &[0xff];
 
@@ -40,14 +46,7 @@ pub(super) struct Meta {
 
 impl Meta {
     pub(super) fn read(storage: &Storage) -> Result<Self> {
-        let numbers = |key: &[u8]| -> Result<Option<Vec<u64>>> {
-            let Some(value) = storage.get(Family::Meta, key)? else { return Ok(None) };
-            let (words, rest) = value.as_chunks::<8>();
-            if !rest.is_empty() {
-                return Err(broken(storage, key));
-            }
-            Ok(Some(words.iter().map(|word| u64::from_be_bytes(*word)).collect()))
-        };
+        let numbers = |key: &[u8]| numbers(storage, key);
         let revision = |key: &[u8]| match numbers(key)?.as_deref() {
             None => Ok(None),
             Some(&[revision]) => Ok(Some(revision as i64)),
@@ -73,9 +72,19 @@ impl Meta {
     }
 }
 
+/// The numbers that a value is made of.
+fn numbers(storage: &Storage, key: &[u8]) -> Result<Option<Vec<u64>>> {
+    let Some(value) = storage.get(Family::Meta, key)? else { return Ok(None) };
+    let (words, rest) = value.as_chunks::<8>();
+    if !rest.is_empty() {
+        return Err(broken(storage, key));
+    }
+    Ok(Some(words.iter().map(|word| u64::from_be_bytes(*word)).collect()))
+}
+
 fn broken(storage: &Storage, key: &[u8]) -> Error {
     let key = String::from_utf8_lossy(key);
-    Error::corrupt(storage.path(), 0, format!("the value of {key} has a wrong length"))
+    Error::corrupt(storage.path(), 0, format!("the record of {key} is not what was written"))
 }
 
 /// Writes the consistent index together with what it stands for.
@@ -141,19 +150,87 @@ pub(super) fn read_leases(
     read_all(storage, LEASE, |id, encoded| read(id.cast_signed(), encoded))
 }
 
+pub(super) fn put_auth(batch: &mut Batch, enabled: bool, revision: u64) {
+    let value = [u64::from(enabled).to_be_bytes(), revision.to_be_bytes()].concat();
+    batch.put(Family::Meta, AUTH, &value);
+}
+
+pub(super) fn read_auth(storage: &Storage) -> Result<Option<(bool, u64)>> {
+    match numbers(storage, AUTH)?.as_deref() {
+        None => Ok(None),
+        Some(&[enabled @ (0 | 1), revision]) => Ok(Some((enabled == 1, revision))),
+        Some(_) => Err(broken(storage, AUTH)),
+    }
+}
+
+pub(super) fn put_user(batch: &mut Batch, name: &str, encoded: &[u8]) {
+    batch.put(Family::Meta, &[USER, name.as_bytes()].concat(), encoded);
+}
+
+pub(super) fn delete_user(batch: &mut Batch, name: &str) {
+    batch.delete(Family::Meta, &[USER, name.as_bytes()].concat());
+}
+
+pub(super) fn put_role(batch: &mut Batch, name: &str, encoded: &[u8]) {
+    batch.put(Family::Meta, &[ROLE, name.as_bytes()].concat(), encoded);
+}
+
+pub(super) fn delete_role(batch: &mut Batch, name: &str) {
+    batch.delete(Family::Meta, &[ROLE, name.as_bytes()].concat());
+}
+
+/// Calls `read` with each user's name and record.
+pub(super) fn read_users(
+    storage: &Storage,
+    read: impl FnMut(&str, &[u8]) -> Result<()>,
+) -> Result<()> {
+    read_names(storage, USER, read)
+}
+
+/// Calls `read` with each role's name and record.
+pub(super) fn read_roles(
+    storage: &Storage,
+    read: impl FnMut(&str, &[u8]) -> Result<()>,
+) -> Result<()> {
+    read_names(storage, ROLE, read)
+}
+
 /// Calls `read` with the number behind each key that begins with `prefix`, and the value.
 fn read_all(
     storage: &Storage,
     prefix: &[u8],
     mut read: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
+    read_suffixes(storage, prefix, |id, value| {
+        let id = id.try_into().map_err(|_| broken(storage, prefix))?;
+        read(u64::from_be_bytes(id), value)
+    })
+}
+
+/// Calls `read` with the name behind each key that begins with `prefix`, and the value.
+fn read_names(
+    storage: &Storage,
+    prefix: &[u8],
+    mut read: impl FnMut(&str, &[u8]) -> Result<()>,
+) -> Result<()> {
+    read_suffixes(storage, prefix, |name, value| {
+        let name = std::str::from_utf8(name).map_err(|_| broken(storage, prefix))?;
+        read(name, value)
+    })
+}
+
+/// Calls `read` with what stands behind `prefix` in each key that begins with it, and the value.
+fn read_suffixes(
+    storage: &Storage,
+    prefix: &[u8],
+    mut read: impl FnMut(&[u8], &[u8]) -> Result<()>,
+) -> Result<()> {
     let mut cursor = storage.cursor();
     cursor.seek(Family::Meta, prefix)?;
     loop {
         let more = cursor.next(Family::Meta, |key, value| {
-            let Some(id) = key.strip_prefix(prefix) else { return Ok(false) };
-            let id = id.try_into().map_err(|_| broken(storage, key))?;
-            read(u64::from_be_bytes(id), value)?;
+            let Some(rest) = key.strip_prefix(prefix) else { return Ok(false) };
+            read(rest, value)?;
             Ok(true)
         })?;
         if more != Some(true) {

@@ -19,6 +19,9 @@
 //! LEASES are granted, checkpointed and revoked by entries (`lease`). A revocation is a delete of
 //! the keys that hang on the lease.
 //!
+//! USERS, roles and permissions are changed by entries too, and every request is checked against them
+//! when it is applied (`auth`).
+//!
 //! READS go through the index to revisions, and from revisions to rows (`range`, `txn`).
 //!
 //! COMPACTION at R is in force as soon as its entry is applied: reads below R are refused. What it
@@ -45,10 +48,11 @@
 //!   used after it.
 //! * No content of a log entry makes this code panic.
 //!
-//! Not here: users, alarms; when a lease is due (the leader knows); who watches ([`crate::watch`]);
+//! Not here: alarms; when a lease is due (the leader knows); who watches ([`crate::watch`]);
 //! the cluster's membership, which raft keeps ([`State::conf_state`] only stores it).
 
 mod apply;
+mod auth;
 mod compaction;
 mod hash;
 mod history;
@@ -83,12 +87,14 @@ use crate::proto::etcdserverpb::{
 };
 use crate::storage::{Size, Storage};
 
+use auth::Auth;
 use compaction::Compaction;
 use index::Index;
 use lease::Leases;
 use meta::Position;
 use mvcc::Pending;
 
+pub use auth::{AuthAnswer, AuthChange, Caller};
 pub use hash::KeysHash;
 pub use history::{History, Piece};
 pub use lease::{Lease, LeaseChange};
@@ -162,6 +168,13 @@ pub enum Response {
     LeaseRevoke(LeaseRevokeResponse),
     /// To a checkpoint of leases.
     LeaseCheckpoint(LeaseCheckpointResponse),
+    /// To a request about users, roles and permissions.
+    Auth {
+        /// The revision.
+        revision: i64,
+        /// The answer itself.
+        answer: AuthAnswer,
+    },
     /// To a member that published its name and URLs.
     Attributes,
 }
@@ -191,6 +204,7 @@ pub struct State {
     conf_state: Option<Vec<u8>>,
     members: BTreeMap<u64, Member>,
     leases: Leases,
+    auth: Auth,
     /// What the newest slice has changed, in order, until somebody takes it.
     changes: Vec<Change>,
     /// What the slice under way has written; empty between slices.

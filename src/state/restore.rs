@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use bytes::Bytes;
 use prost::Message;
 
+use super::auth::Auth;
 use super::compaction::Compaction;
 use super::index::Index;
 use super::lease::Leases;
@@ -46,12 +47,14 @@ impl State {
             conf_state: None,
             members: BTreeMap::new(),
             leases: Leases::default(),
+            auth: Auth::default(),
             changes: Vec::new(),
         }
     }
 
     pub(super) fn restore(storage: Storage, limits: Limits, meta: Meta) -> Result<Self> {
         let mut state = Self::blank(storage, limits);
+        state.restore_auth()?;
         state.restore_rows()?;
         state.restore_members()?;
         state.restore_leases()?;

@@ -6,6 +6,7 @@
 //! in [`Runner::command`], the notation of requests in `parse`.
 #![allow(clippy::disallowed_methods, reason = "scripts are the operating system's files")]
 
+mod auth;
 mod parse;
 mod print;
 
@@ -43,7 +44,14 @@ impl Runner {
         match name {
             // Requests; those that only read do not go through the log.
             "put" | "del" | "get" | "txn" | "compact" | "member" | "grant" | "revoke"
-            | "checkpoint" | "empty" => self.request(line),
+            | "checkpoint" | "empty" | "auth" => self.request(line),
+            // Any request, by a user: `as ann 3 put a 1`.
+            "as" => {
+                let request = parse::request(line);
+                print::verdict(apply(self.state(), request).map(print::response))
+            }
+            // What the last request means for tokens.
+            "tokens" => auth::changes(self.state().take_auth_changes()),
             // One slice of several requests, all through the log: `slice put a 1 | get a`.
             "slice" => self.slice(rest),
             // The last request once more, at its old place in the log.
@@ -110,7 +118,7 @@ impl Runner {
         let (term, request) = rest.split_once(' ').expect("a term and a request");
         let mut request = parse::request(request);
         let only_in_term = term.parse().expect("a number");
-        request.header = Some(RequestHeader { id: 0, only_in_term });
+        request.header = Some(RequestHeader { only_in_term, ..RequestHeader::default() });
         let (index, _) = self.state().applied();
         let applied = self.state().apply(&[entry(index + 1, request)]).expect("no failure");
         let answers = applied.into_iter().map(|applied| answer(applied.result));
@@ -199,7 +207,7 @@ fn scripts(folder: &Path) -> Vec<PathBuf> {
 fn scripts_print_what_they_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let mut wrong = Vec::new();
-    for kind in ["mvcc", "range", "txn", "compaction", "lease", "changes"] {
+    for kind in ["mvcc", "range", "txn", "compaction", "lease", "changes", "auth"] {
         for path in scripts(&folder.join(kind)) {
             let script = std::fs::read_to_string(&path).expect("readable");
             let first = script.lines().next().unwrap_or_default();

@@ -11,7 +11,8 @@ use super::testing::{Folder, apply, entry, open, put, storage};
 use super::*;
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{
-    ClusterMemberAttrSetRequest, CompactionRequest, LeaseGrantRequest, RequestHeader, RequestOp,
+    AuthRoleAddRequest, AuthUserAddRequest, ClusterMemberAttrSetRequest, CompactionRequest,
+    LeaseGrantRequest, RequestHeader, RequestOp,
 };
 use crate::storage::Family;
 
@@ -69,7 +70,7 @@ fn ids_and_configuration() {
     let with_id = |index, id| {
         let mut entry = entry(index, put("a", "1"));
         let request = entry.request.as_mut().unwrap();
-        request.header = Some(RequestHeader { id, only_in_term: 0 });
+        request.header = Some(RequestHeader { id, ..RequestHeader::default() });
         entry
     };
     let conf_state = Some(b"three voters".to_vec());
@@ -248,6 +249,15 @@ fn hash_all_sees_everything() {
         let lease_grant = Some(LeaseGrantRequest { id, ttl });
         InternalRaftRequest { lease_grant, ..Default::default() }
     };
+    let role = |name: &str| {
+        let auth_role_add = Some(AuthRoleAddRequest { name: name.to_owned() });
+        InternalRaftRequest { auth_role_add, ..Default::default() }
+    };
+    let user = |name: &str, hashed_password: &str| {
+        let (name, hashed_password) = (name.to_owned(), hashed_password.to_owned());
+        let add = AuthUserAddRequest { name, hashed_password, ..Default::default() };
+        InternalRaftRequest { auth_user_add: Some(add), ..Default::default() }
+    };
     let hashes = [
         hash_after(put("a", "1"), None, 1),
         hash_after(put("a", "2"), None, 1),
@@ -264,6 +274,10 @@ fn hash_all_sees_everything() {
         hash_after(grant(1, 60), None, 1),
         hash_after(grant(2, 60), None, 1),
         hash_after(grant(1, 61), None, 1),
+        hash_after(role("a"), None, 1),
+        hash_after(role("b"), None, 1),
+        hash_after(user("a", "aaaa"), None, 1),
+        hash_after(user("a", "bbbb"), None, 1),
     ];
     let different: std::collections::BTreeSet<_> = hashes.iter().collect();
     assert_eq!(different.len(), hashes.len(), "{hashes:x?}");

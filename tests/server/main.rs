@@ -7,6 +7,7 @@
 #![allow(clippy::disallowed_methods, reason = "real processes need real files and real time")]
 
 mod answers;
+mod auth;
 mod crash;
 mod leases;
 mod locks;

@@ -3,14 +3,13 @@
 use snowglobe::proto::etcdserverpb as pb;
 use snowglobe::proto::etcdserverpb::lease_client::LeaseClient;
 use tonic::Status;
-use tonic::transport::Channel;
 
-use super::{answer, no_way};
+use super::{Way, answer, no_way};
 use crate::history::{Body, Bytes, Request, Response};
 
 /// Sends a request about leases. Errors: what the server says; a request of another kind.
-pub async fn send(channel: Channel, request: &Request) -> Result<Response, Status> {
-    let mut client = LeaseClient::new(channel);
+pub async fn send(way: Way, request: &Request) -> Result<Response, Status> {
+    let mut client = LeaseClient::new(way);
     Ok(match *request {
         Request::LeaseGrant { id, ttl_s } => {
             let request = pb::LeaseGrantRequest { id, ttl: ttl_s };

@@ -4,9 +4,8 @@ use snowglobe::proto::v3electionpb::election_client::ElectionClient;
 use snowglobe::proto::v3lockpb::lock_client::LockClient;
 use snowglobe::proto::{v3electionpb as epb, v3lockpb as lpb};
 use tonic::Status;
-use tonic::transport::Channel;
 
-use super::{answer, key_value, no_way};
+use super::{Way, answer, key_value, no_way};
 use crate::history::{Body, Bytes, LeaderKey, Request, Response};
 
 /// Whether a request is about locks or elections.
@@ -24,9 +23,9 @@ pub fn is_about(request: &Request) -> bool {
 }
 
 /// Sends a request about locks or elections. Errors: what the server says; a request of another kind.
-pub async fn send(channel: Channel, request: &Request) -> Result<Response, Status> {
-    let mut locks = LockClient::new(channel.clone());
-    let mut elections = ElectionClient::new(channel);
+pub async fn send(way: Way, request: &Request) -> Result<Response, Status> {
+    let mut locks = LockClient::new(way.clone());
+    let mut elections = ElectionClient::new(way);
     Ok(match request {
         Request::Lock { name, lease } => {
             let request = lpb::LockRequest { name: bytes(name), lease: *lease };

@@ -8,6 +8,7 @@
 //! compact REVISION
 //! member ID NAME URL…
 //! grant LEASE TTL | revoke LEASE | checkpoint LEASE REMAINING …
+//! auth … | as …                                         see `auth`
 //! empty                                                 a request or operation of nothing
 //! COMPARE: TARGET(KEY)RVALUE or TARGET(KEY,END)RVALUE, R one of = != > < ?
 //! ```
@@ -60,6 +61,11 @@ pub(super) fn request(line: &str) -> InternalRaftRequest {
             let checkpoints = checkpoints.collect();
             request.lease_checkpoint = Some(LeaseCheckpointRequest { checkpoints });
         }
+        "auth" => request = super::auth::request(&words[1..]),
+        "as" => {
+            let inner = self::request(&words[3..].join(" "));
+            request = super::auth::by(inner, words[1], number(words[2]).cast_unsigned());
+        }
         "empty" => {}
         word => panic!("no such request: {word}"),
     }
@@ -70,7 +76,7 @@ fn number(word: &str) -> i64 {
     word.parse().unwrap_or_else(|_| panic!("not a number: {word}"))
 }
 
-fn bytes(word: &str) -> Bytes {
+pub(super) fn bytes(word: &str) -> Bytes {
     let mut bytes = Vec::new();
     let mut rest = if word == "\"\"" { "" } else { word };
     while let Some(letter) = rest.chars().next() {

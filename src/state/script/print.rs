@@ -33,6 +33,7 @@ pub(super) fn response(response: Response) -> String {
         }
         Response::LeaseRevoke(response) => header(response.header.as_ref()),
         Response::LeaseCheckpoint(response) => header(response.header.as_ref()),
+        Response::Auth { answer, .. } => super::auth::answer(answer),
         Response::Attributes => "published".to_owned(),
     }
 }
