@@ -98,6 +98,7 @@ mod tests {
             })
             .collect();
         let expected = [
+            Refusal::NoPasswordUser,
             Refusal::NoLeader,
             Refusal::LeaderChanged,
             Refusal::Stopped,
