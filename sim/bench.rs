@@ -13,6 +13,7 @@ use serde::Serialize;
 use crate::check::{self, timed};
 use crate::checker;
 use crate::checker::generic::Limits;
+use crate::history::Operation;
 use crate::run;
 use crate::scenario::{draw, library, plan::Plan};
 
@@ -74,14 +75,20 @@ fn measure() -> Result<Vec<Figure>, String> {
     let per_minute: Vec<f64> = runs.iter().map(|run| run.wall_s * 60.0 / run.simulated_s).collect();
     let memory = vec![peak_memory_mb()];
     eprintln!("the checker …");
-    let checks = repeated(|_| Ok(check_s()))?;
+    let history = checker::bench::history(checker::bench::MILLION);
+    let check_memory = vec![check_bytes(&history)];
+    let checks = repeated(|_| Ok(check_s(&history)))?;
+    drop(history);
+    let failing = repeated(|_| Ok(failing_ms()))?;
     let mut figures = vec![
         figure("an idle three-member cluster", "ms of CPU / simulated s", 1.0, false, idle),
         figure("a client operation, everything on", "µs of CPU", 150.0, false, operation),
         figure("smoke", "simulated s / wall s", 300.0, true, speed),
         figure("a seed of 60 simulated seconds", "wall s", 0.3, false, per_minute),
         figure("peak memory of one job", "MB", 300.0, false, memory),
-        figure("a million operations checked", "s", 1.0, false, checks),
+        figure("a million operations checked", "s", 0.5, false, checks),
+        figure("memory of that check", "bytes / operation", 150.0, false, check_memory),
+        figure("3,000 operations, 10 unknown, one stale read", "ms", 1.0, false, failing),
     ];
     figures.extend(recorded_figures()?);
     Ok(figures)
@@ -172,21 +179,47 @@ fn operation_us(plan: &Plan, idle_ms: f64) -> Result<f64, String> {
 }
 
 /// Wall time to judge a generated history of a million operations, one in a hundred of them unknown.
-fn check_s() -> f64 {
-    let history = checker::bench::history(checker::bench::MILLION);
-    let (report, wall_s) = timed(|| checker::etcd::check(&history));
+fn check_s(history: &[Operation]) -> f64 {
+    let (report, wall_s) = timed(|| checker::etcd::check(history));
     assert_eq!(report.verdict, checker::Verdict::Kept, "the sample keeps every promise");
     wall_s
 }
 
-/// The most memory that this process ever held, from the kernel's own accounting; 0 where it does not tell.
+/// Memory that a check needs beside its history, for each operation; 0 where the kernel does not tell.
 #[expect(clippy::disallowed_methods, reason = "a tool asking the kernel, not a member's disk")]
+fn check_bytes(history: &[Operation]) -> f64 {
+    // The kernel forgets the peak so far.
+    let is_reset = std::fs::write("/proc/self/clear_refs", "5").is_ok();
+    let before = memory_kb("VmRSS:");
+    check_s(history);
+    let kilobytes = memory_kb("VmHWM:") - before;
+    if is_reset { kilobytes * 1024.0 / history.len() as f64 } else { 0.0 }
+}
+
+/// Wall time to name the stale read in a short history with unknown writes, the median of a few.
+fn failing_ms() -> f64 {
+    let history = checker::bench::with_stale_read();
+    let once = |_| {
+        let (report, wall_s) = timed(|| checker::etcd::check(&history));
+        assert_eq!(report.violations[0].rule, "stale-read", "the sample has one stale read");
+        wall_s * 1e3
+    };
+    median(&(0..2 * RUNS).map(once).collect::<Vec<_>>())
+}
+
+/// The most memory that this process ever held; 0 where the kernel does not tell.
 fn peak_memory_mb() -> f64 {
+    memory_kb("VmHWM:") / 1024.0
+}
+
+/// One figure of the kernel's accounting of this process, in kilobytes; 0 where it does not tell.
+#[expect(clippy::disallowed_methods, reason = "a tool asking the kernel, not a member's disk")]
+fn memory_kb(name: &str) -> f64 {
     let status = std::fs::read("/proc/self/status").unwrap_or_default();
     String::from_utf8_lossy(&status)
         .lines()
-        .find_map(|line| line.strip_prefix("VmHWM:")?.trim().strip_suffix(" kB")?.parse().ok())
-        .map_or(0.0, |kilobytes: f64| kilobytes / 1024.0)
+        .find_map(|line| line.strip_prefix(name)?.trim().strip_suffix(" kB")?.parse().ok())
+        .unwrap_or(0.0)
 }
 
 fn median(values: &[f64]) -> f64 {

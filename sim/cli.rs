@@ -173,6 +173,9 @@ pub struct CheckArgs {
     /// How they are written; told by their content if absent
     #[arg(long, value_name = "FORMAT")]
     pub format: Option<crate::check::Format>,
+    /// Write the smallest history found that still breaks the same rule into this file
+    #[arg(long, value_name = "FILE")]
+    pub shrink: Option<PathBuf>,
     /// One JSON object a history on stdout, and nothing else there
     #[arg(long)]
     pub json: bool,

@@ -53,9 +53,13 @@ fn main() -> ExitCode {
         Command::Sweep(args) => sweep::main_sweep(&args),
         Command::Replay(args) => replay::main_replay(&args),
         Command::Check(args) => {
-            let options =
-                check::Options { model: args.model, format: args.format, json: args.json };
-            check::main_check(&args.histories, options)
+            let options = check::Options {
+                model: args.model,
+                format: args.format,
+                json: args.json,
+                shrink: args.shrink,
+            };
+            check::main_check(&args.histories, &options)
         }
         Command::Bugs(args) => bugs::main_bugs(&args),
         Command::Bench { .. } if !run::AVAILABLE => {

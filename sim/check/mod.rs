@@ -10,6 +10,7 @@ mod maps;
 mod objects;
 mod print;
 mod report;
+mod smallest;
 #[cfg(test)]
 mod tests;
 
@@ -60,7 +61,7 @@ pub enum Format {
 }
 
 /// How to check and how to report.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Options {
     /// What the files are histories of; told by their operations if absent.
     pub model: Option<Model>,
@@ -68,6 +69,8 @@ pub struct Options {
     pub format: Option<Format>,
     /// One JSON object a file instead of text.
     pub json: bool,
+    /// Where to write the smallest history that still breaks the same rule.
+    pub shrink: Option<PathBuf>,
 }
 
 /// Why a file is not a history.
@@ -115,16 +118,19 @@ pub struct Judged {
 /// What was found in a history.
 pub enum Finding {
     /// By the etcd checker, which needs the operations to show them.
-    Etcd(Report, Vec<Operation>),
+    Etcd(Box<Report>, Vec<Operation>),
     /// By the generic checker.
     Generic(Box<Judgement>),
 }
 
 /// Judges each file and prints its verdict; the exit code is that of the worst file (2, else 1, else 0).
-pub fn main_check(files: &[PathBuf], options: Options) -> ExitCode {
+pub fn main_check(files: &[PathBuf], options: &Options) -> ExitCode {
     let mut worst = 0;
     for file in files {
         let judged = read(file, options.format).and_then(|read| judge(read, options.model));
+        if let (Some(into), Ok(judged)) = (&options.shrink, &judged) {
+            worst = worst.max(smallest::shrink(judged, into));
+        }
         worst = worst.max(print::print(file, judged, options.json));
     }
     ExitCode::from(worst)
@@ -210,7 +216,7 @@ pub fn judge(read: Read, model: Option<Model>) -> Result<Judged, Refusal> {
     let entries = match (read, model) {
         (Read::Etcd(operations), None | Some(Model::Etcd)) => {
             let (report, wall_s) = timed(|| checker::check(&operations, None));
-            let finding = Finding::Etcd(report, operations);
+            let finding = Finding::Etcd(Box::new(report), operations);
             return Ok(Judged { model: Model::Etcd, finding, wall_s });
         }
         (Read::Etcd(_), Some(_)) => {

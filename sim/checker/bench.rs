@@ -24,6 +24,46 @@ pub struct Shape {
 pub const MILLION: Shape =
     Shape { operations: 1_000_000, clients: 16, keys: 1_000, unknown_one_in: 100 };
 
+/// The shape of a failing history before it fails: see [`with_stale_read`].
+pub const FAILING: Shape = Shape { operations: 3_000, clients: 8, keys: 10, unknown_one_in: 0 };
+/// Unknown writes of the failing history, half of which took effect.
+const FAILING_UNKNOWN: usize = 10;
+/// How many operations its stale read lags behind, at least.
+const FAILING_LAG: usize = 64;
+
+/// A history of [`FAILING`]'s shape with ten unknown writes in its first nine tenths, and one stale read at 95 %.
+pub fn with_stale_read() -> Vec<Operation> {
+    let mut operations = history(FAILING);
+    let is_put = |operation: &Operation| matches!(operation.request, Request::Put(_));
+    let reach = operations.len() * 9 / 10;
+    for number in 0..FAILING_UNKNOWN {
+        // Every second one is a put that took effect, the others are puts that never did.
+        let from = reach * number / FAILING_UNKNOWN;
+        let wants_put = number % 2 == 0;
+        let at = (from..).find(|at| is_put(&operations[*at]) == wants_put).expect("half are puts");
+        let operation = &mut operations[at];
+        if let Request::Range(range) = &operation.request {
+            let value = format!("lost-{number}").as_str().into();
+            operation.request =
+                Request::Put(Put { key: range.key.clone(), value, ..Put::default() });
+        }
+        operation.response = None;
+        operation.outcome = Outcome::Unknown;
+        operation.error = Some(timed_out());
+    }
+    let is_get = |operation: &Operation| matches!(operation.request, Request::Range(_));
+    let late = operations.len() * 95 / 100;
+    let at = (late..).find(|at| is_get(&operations[*at])).expect("half are gets");
+    let old = (0..at - FAILING_LAG).rev().find(|at| is_get(&operations[*at])).expect("half are");
+    operations[at].request = operations[old].request.clone();
+    operations[at].response = operations[old].response.clone();
+    operations
+}
+
+fn timed_out() -> Failure {
+    Failure { code: "Unavailable".to_owned(), message: "etcdserver: request timed out".to_owned() }
+}
+
 /// A history of that shape, which keeps every promise.
 pub fn history(shape: Shape) -> Vec<Operation> {
     let mut state: BTreeMap<String, KeyValue> = BTreeMap::new();
@@ -82,10 +122,7 @@ pub fn history(shape: Shape) -> Vec<Operation> {
             request,
             response: (!unknown).then_some(response),
             outcome: if unknown { Outcome::Unknown } else { Outcome::Ok },
-            error: unknown.then(|| Failure {
-                code: "Unavailable".to_owned(),
-                message: "etcdserver: request timed out".to_owned(),
-            }),
+            error: unknown.then(timed_out),
         });
     }
     operations.sort_by_key(|operation| operation.call);

@@ -24,7 +24,6 @@
 //!
 //! * This module knows neither the server nor the simulated world: it sees [`crate::history`] alone.
 //! * It has no clock, no randomness and no files; the same history gives the same report.
-//! * Leases are seen as attributes of keys only.
 
 mod auth;
 pub mod bench;
@@ -35,6 +34,7 @@ pub mod generic;
 mod members;
 pub mod render;
 mod rules;
+pub mod shrink;
 #[cfg(test)]
 mod tests;
 pub mod watch;
@@ -135,6 +135,42 @@ pub struct Stats {
     pub ambiguous_holes: usize,
     /// Steps spent on trying choices again.
     pub search_steps: u64,
+    /// How old serializable reads were.
+    pub staleness: Staleness,
+}
+
+/// Upper ends of the classes of a [`Staleness`] in revisions; what is beyond falls into one more class.
+pub const BEHIND_REVISIONS: [i64; 5] = [0, 1, 10, 100, 1_000];
+/// The same in milliseconds.
+pub const BEHIND_MS: [u64; 5] = [0, 10, 100, 1_000, 10_000];
+
+/// How old serializable reads were: a measure, not a rule.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Staleness {
+    /// Serializable reads that were answered.
+    pub reads: u64,
+    /// Reads by revisions behind the newest that was acknowledged before the call: as [`BEHIND_REVISIONS`].
+    pub revisions: [u64; 6],
+    /// The most revisions behind.
+    pub revisions_max: i64,
+    /// Reads by milliseconds, begun, since the revision after theirs was acknowledged: as [`BEHIND_MS`].
+    pub ms: [u64; 6],
+    /// The most milliseconds, begun.
+    pub ms_max: u64,
+    /// Reads at a lower revision than the same member had answered before; so after a restart it may.
+    pub went_back: u64,
+}
+
+impl Staleness {
+    fn add(&mut self, revisions: i64, ns: u64) {
+        let ms = if revisions > 0 { ns.div_ceil(1_000_000) } else { 0 };
+        let revisions = revisions.max(0);
+        self.reads += 1;
+        self.revisions[BEHIND_REVISIONS.partition_point(|end| *end < revisions)] += 1;
+        self.revisions_max = self.revisions_max.max(revisions);
+        self.ms[BEHIND_MS.partition_point(|end| *end < ms)] += 1;
+        self.ms_max = self.ms_max.max(ms);
+    }
 }
 
 /// Everything the checker has to say about one history.

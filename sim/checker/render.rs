@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 pub(super) use self::services::member;
-use super::{Report, Verdict, Violation, rules};
+use super::{BEHIND_MS, BEHIND_REVISIONS, Report, Staleness, Verdict, Violation, rules};
 use crate::history::{
     Body, Compare, CompareResult, CompareTarget, KeyValue, Operation, Outcome, Range, Request,
     Response, SortOrder,
@@ -60,7 +60,30 @@ pub fn report(report: &Report, operations: &[Operation]) -> String {
         stats.unknown_writes,
         report.ledger.iter().filter(|resolution| resolution.revision.is_some()).count(),
     );
+    text.push_str(&staleness(&stats.staleness));
     text
+}
+
+/// How old serializable reads were, where there were any.
+fn staleness(staleness: &Staleness) -> String {
+    if staleness.reads == 0 {
+        return String::new();
+    }
+    let classes = |ends: &[String], counts: &[u64; 6]| -> String {
+        let names = ends.iter().map(|end| format!("≤ {end}")).chain(["more".to_owned()]);
+        let shown = names.zip(counts).filter(|(_, count)| **count > 0);
+        shown.map(|(name, count)| format!("{name}: {count}")).collect::<Vec<_>>().join(", ")
+    };
+    format!(
+        "serializable reads: {}; revisions behind: {}, at most {}; ms behind: {}, at most {}; {} went back on their \
+         member\n",
+        staleness.reads,
+        classes(&BEHIND_REVISIONS.map(|end| end.to_string()), &staleness.revisions),
+        staleness.revisions_max,
+        classes(&BEHIND_MS.map(|end| end.to_string()), &staleness.ms),
+        staleness.ms_max,
+        staleness.went_back,
+    )
 }
 
 /// One violation: the rule, the sentence, the fields that differ, the operations that prove it one a line, as

@@ -17,6 +17,7 @@ const GUARANTEES: &str = "etcd API guarantees, KV: strict serializability";
 const RANGE: &str = "etcd API reference, RangeRequest";
 const WATCH: &str = "etcd API guarantees, watch APIs";
 const WATCH_API: &str = "etcd API reference, WatchRequest and WatchResponse";
+const LEASE: &str = "etcd API guarantees, leases; API reference, LeaseGrant and LeaseRevoke";
 const DATA_MODEL: &str =
     "etcd data model, logical view: one revision for each change, counted without gaps";
 
@@ -81,6 +82,27 @@ pub const RULES: &[Rule] = &[
         id: "compaction",
         promise: "Revisions below a compaction are refused from then on, and only those.",
         source: "etcd API reference, CompactionRequest; errors ErrCompacted",
+    },
+    Rule {
+        id: "lease-expired-early",
+        promise: "A lease that nobody revoked lives for its TTL after its grant and after each renewal that succeeded.",
+        source: LEASE,
+    },
+    Rule {
+        id: "lease-kept-keys",
+        promise: "When a lease ends, exactly the keys attached to it are deleted, all in one revision.",
+        source: LEASE,
+    },
+    Rule { id: "lease-revived", promise: "A lease that has ended is not renewed.", source: LEASE },
+    Rule {
+        id: "lease-content",
+        promise: "Ids, times to live and keys of leases are told as they are.",
+        source: LEASE,
+    },
+    Rule {
+        id: "lease-refusal",
+        promise: "What names a lease is done if the lease is there, and is refused as such only if it is not.",
+        source: "etcd API reference, rpctypes errors ErrLeaseNotFound and ErrLeaseExist",
     },
     Rule {
         id: "refusal",

@@ -24,37 +24,63 @@ const OPEN_ERRORS: &[&str] = &[
     "connection",
 ];
 
-/// All lines that are not part of a possible history; empty for a good one.
-pub(super) fn faults(operations: &[Operation]) -> Vec<Malformed> {
-    let mut faults = Vec::new();
-    let mut last: BTreeMap<u32, (u64, u64)> = BTreeMap::new();
-    let mut previous: Option<(u64, u64)> = None;
-    let mut unsorted = false;
-    for (index, operation) in operations.iter().enumerate() {
+/// Clients with numbers below this are kept in a list, others in a map.
+const FEW_CLIENTS: u32 = 4_096;
+
+/// Faults as they are found, one operation after the other.
+#[derive(Default)]
+pub(super) struct Faults {
+    faults: Vec<Malformed>,
+    /// Each client's last operation and when it returned.
+    last: Vec<Option<(u64, u64)>>,
+    last_of_many: BTreeMap<u32, (u64, u64)>,
+    previous: Option<(u64, u64)>,
+    unsorted: bool,
+}
+
+impl Faults {
+    /// Looks at the next operation.
+    pub(super) fn look(&mut self, index: usize, operation: &Operation) {
         if let Some(sentence) = fault(operation) {
-            faults.push(Malformed { line: index + 1, sentence });
+            self.faults.push(Malformed { line: index + 1, sentence });
         }
-        unsorted |= previous.is_some_and(|(op, call)| operation.op <= op || operation.call < call);
-        previous = Some((operation.op, operation.call));
+        let is_behind = |(op, call)| operation.op <= op || operation.call < call;
+        self.unsorted |= self.previous.is_some_and(is_behind);
+        self.previous = Some((operation.op, operation.call));
         if is_watch(operation) {
-            continue;
+            return;
         }
         let end = operation.returned.unwrap_or(u64::MAX);
-        let before = last.insert(operation.client, (operation.op, end));
-        if let Some((op, end)) = before.filter(|_| !unsorted)
+        let before = self.replace(operation.client, (operation.op, end));
+        if let Some((op, end)) = before.filter(|_| !self.unsorted)
             && end > operation.call
         {
             let sentence = format!(
                 "client {} calls #{} at {} ns while its #{op} is still under way",
                 operation.client, operation.op, operation.call
             );
-            faults.push(Malformed { line: index + 1, sentence });
+            self.faults.push(Malformed { line: index + 1, sentence });
         }
     }
-    if unsorted && faults.is_empty() {
-        faults = faults_unsorted(operations);
+
+    fn replace(&mut self, client: u32, last: (u64, u64)) -> Option<(u64, u64)> {
+        if client >= FEW_CLIENTS {
+            return self.last_of_many.insert(client, last);
+        }
+        let at = client as usize;
+        if self.last.len() <= at {
+            self.last.resize(at + 1, None);
+        }
+        self.last[at].replace(last)
     }
-    faults
+
+    /// All lines that are not part of a possible history; empty for a good one.
+    pub(super) fn finish(self, operations: &[Operation]) -> Vec<Malformed> {
+        if self.unsorted && self.faults.is_empty() {
+            return faults_unsorted(operations);
+        }
+        self.faults
+    }
 }
 
 /// The same for a history that is not in the order of calls: numbers and overlaps need sorting first.

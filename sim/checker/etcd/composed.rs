@@ -5,10 +5,12 @@
 //! history a second time, as the writes that it may have done, with unknown outcomes: evidence and search then find
 //! their revisions, if they made any.
 //!
+//! Not known: the key of who asked for a lock without a lease and was not answered.
+//!
 //! Not used: that an answer says that the key was put. A write that may have happened explains no less.
 
 use crate::history::{
-    Bytes, Compare, CompareResult, CompareTarget, DeleteRange, LeaderKey, Operation, Outcome, Put,
+    Body, Bytes, Compare, CompareResult, CompareTarget, DeleteRange, LeaderKey, Operation, Outcome, Put,
     Request, Txn,
 };
 
@@ -42,17 +44,18 @@ pub(super) fn is_composed(operation: &Operation) -> bool {
 
 /// Everything that an operation may have written, each write on its own.
 fn writes(operation: &Operation) -> Vec<Request> {
+    let lease = lease(operation);
     // Who gives up waiting takes his own key back.
     let is_won = operation.outcome == Outcome::Ok;
     let mut writes = match &operation.request {
-        Request::Lock { name, lease } => {
-            vec![put_if(CompareResult::Equal, 0, &owned(name, *lease), &Bytes::default(), *lease)]
+        Request::Lock { name, .. } => {
+            vec![put_if(CompareResult::Equal, 0, &owned(name, lease), &Bytes::default(), lease)]
         }
-        Request::Campaign { name, lease, value } => {
-            let key = owned(name, *lease);
+        Request::Campaign { name, value, .. } => {
+            let key = owned(name, lease);
             vec![
-                put_if(CompareResult::Equal, 0, &key, value, *lease),
-                put_if(CompareResult::NotEqual, 0, &key, value, *lease),
+                put_if(CompareResult::Equal, 0, &key, value, lease),
+                put_if(CompareResult::NotEqual, 0, &key, value, lease),
             ]
         }
         Request::Proclaim { leader: LeaderKey { key, revision, lease, .. }, value } => {
@@ -63,12 +66,28 @@ fn writes(operation: &Operation) -> Vec<Request> {
         }
         _ => return Vec::new(),
     };
-    if let (false, Request::Lock { name, lease } | Request::Campaign { name, lease, .. }) =
+    if let (false, Request::Lock { name, .. } | Request::Campaign { name, .. }) =
         (is_won, &operation.request)
     {
-        writes.push(delete(&owned(name, *lease)));
+        writes.push(delete(&owned(name, lease)));
     }
     writes
+}
+
+/// The lease that a lock or a leadership rests upon. Who names none gets one of the server's choice, and learns of it
+/// by the answer: the key ends with it.
+pub(super) fn lease(operation: &Operation) -> i64 {
+    let (Request::Lock { lease, .. } | Request::Campaign { lease, .. }) = operation.request else {
+        return 0;
+    };
+    let key = match operation.response.as_ref().map(|response| &response.body) {
+        Some(Body::Lock { key }) => key,
+        Some(Body::Campaign { leader }) => &leader.key,
+        _ => return lease,
+    };
+    let name = str::from_utf8(&key.0).unwrap_or_default();
+    let number = name.rsplit_once('/').and_then(|(_, hex)| i64::from_str_radix(hex, 16).ok());
+    if lease == 0 { number.unwrap_or(0) } else { lease }
 }
 
 /// The key of one who wants a lock or leads an election.

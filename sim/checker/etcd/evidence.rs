@@ -10,16 +10,26 @@ use std::ops::Range as Span;
 
 use super::History;
 use super::keys::{Quick, pair_hash};
+use super::lease::Expiry;
 use super::order::Order;
-use super::place::Kind;
+use super::place::{Kind, Shows};
 use super::store::NOBODY;
 use crate::history::{Body, EventKind, KeyValue, Operation, Request, Response, WatchMessage};
 
 /// A write whose outcome is unknown.
 pub(super) struct Unknown<'a> {
-    /// Index of the operation.
+    /// Index of the operation; of the grant, for an expiry.
     pub(super) op: u32,
+    /// What is done if it takes effect.
+    pub(super) request: &'a Request,
+    /// It has no effect before this moment.
     pub(super) call: u64,
+    /// The one revision that it may have made; 0 for any.
+    pub(super) only: i64,
+    /// The lease that ends with it.
+    pub(super) ends: Option<i64>,
+    /// Nobody asked for it.
+    pub(super) is_expiry: bool,
     /// Every put of every branch.
     pub(super) puts: Vec<PutOf<'a>>,
     /// Every delete of every branch.
@@ -43,6 +53,16 @@ impl Unknown<'_> {
     pub(super) fn touches(&self, key: u32) -> bool {
         self.puts.iter().any(|put| put.key == key)
             || self.deletes.iter().any(|span| span.contains(&key))
+    }
+
+    /// Whether somebody asked for it and was not told what became of it.
+    pub(super) fn is_open(&self) -> bool {
+        !self.is_expiry && self.only == 0
+    }
+
+    /// Whether it may have made a revision.
+    pub(super) fn fits(&self, revision: i64) -> bool {
+        self.only == 0 || self.only == revision
     }
 
     fn could_show(&self, sighting: &Sighting<'_>) -> bool {
@@ -105,10 +125,16 @@ pub(super) struct Evidence<'a> {
     sweepers: Vec<u32>,
     /// Sightings of keys that nobody ever asked to put, per revision.
     pub(super) foreign: Vec<(i64, u32)>,
+    /// Answered revocations by the revision that they may have made.
+    pub(super) revocations: BTreeMap<i64, Vec<u32>>,
 }
 
 impl<'a> Evidence<'a> {
-    pub(super) fn gather(history: &History<'a>, order: &Order) -> Self {
+    pub(super) fn gather(
+        history: &History<'a>,
+        order: &Order,
+        expiries: &'a [(Expiry, Request)],
+    ) -> Self {
         let mut evidence = Self {
             unknowns: Vec::new(),
             holes: Vec::new(),
@@ -119,8 +145,11 @@ impl<'a> Evidence<'a> {
             deleters: BTreeMap::new(),
             sweepers: Vec::new(),
             foreign: Vec::new(),
+            revocations: BTreeMap::new(),
         };
         evidence.list_unknowns(history);
+        evidence.list_expiries(history, expiries);
+        evidence.index_unknowns();
         for revision in 2..=order.last {
             if order.owner[revision as usize] == NOBODY {
                 let suspects = Suspects::Anyone;
@@ -158,21 +187,59 @@ impl<'a> Evidence<'a> {
         let mut groups: BTreeMap<String, u32> = BTreeMap::new();
         for index in history.by_call.iter().copied() {
             let place = &history.places[index as usize];
-            if place.kind != Kind::Unknown {
+            if !matches!(place.kind, Kind::Unknown | Kind::Revocation) {
                 continue;
             }
             let request = &history.operations[index as usize].request;
-            let number = self.unknowns.len() as u32;
             let next = groups.len() as u32;
+            // A revocation ends its lease at some time of its own even where it finds no keys: none stands for another.
+            let alike = match request {
+                Request::LeaseRevoke { .. } => format!("{request:?} by {index}"),
+                _ => format!("{request:?}"),
+            };
             let mut unknown = Unknown {
                 op: index,
+                request,
                 call: place.call,
+                only: place.revision,
+                ends: None,
+                is_expiry: false,
                 puts: Vec::new(),
                 deletes: Vec::new(),
                 is_txn: matches!(request, Request::Txn(_)),
-                group: *groups.entry(format!("{request:?}")).or_insert(next),
+                group: *groups.entry(alike).or_insert(next),
             };
             effects(history, request, &mut unknown);
+            self.unknowns.push(unknown);
+        }
+    }
+
+    /// Adds what nobody asked for; the list stays in order of calls.
+    fn list_expiries(&mut self, history: &History<'a>, expiries: &'a [(Expiry, Request)]) {
+        for (number, (expiry, request)) in expiries.iter().enumerate() {
+            let mut unknown = Unknown {
+                op: expiry.op,
+                request,
+                call: expiry.from,
+                only: 0,
+                ends: None,
+                is_expiry: true,
+                puts: Vec::new(),
+                deletes: Vec::new(),
+                is_txn: true,
+                group: u32::MAX - number as u32,
+            };
+            effects(history, request, &mut unknown);
+            self.unknowns.push(unknown);
+        }
+        if !expiries.is_empty() {
+            self.unknowns.sort_by_key(|unknown| unknown.call);
+        }
+    }
+
+    fn index_unknowns(&mut self) {
+        for (number, unknown) in self.unknowns.iter().enumerate() {
+            let number = number as u32;
             for put in &unknown.puts {
                 self.putters.entry(put.key).or_default().push(number);
                 if put.keeps_value {
@@ -187,7 +254,9 @@ impl<'a> Evidence<'a> {
                     _ => self.sweepers.push(number),
                 }
             }
-            self.unknowns.push(unknown);
+            if unknown.only != 0 {
+                self.revocations.entry(unknown.only).or_default().push(number);
+            }
         }
         self.reserved = vec![None; self.unknowns.len()];
     }
@@ -198,6 +267,12 @@ impl<'a> Evidence<'a> {
             (2..=order.last).contains(&revision) && order.owner[revision as usize] == NOBODY
         };
         for (index, operation) in history.operations.iter().enumerate() {
+            let glimpse = &history.glimpses[index];
+            match history.places[index].shows {
+                Shows::Nothing | Shows::Absent => continue,
+                Shows::One if !is_hole(glimpse.modified) && !is_hole(glimpse.create) => continue,
+                _ => {}
+            }
             let Some(response) = &operation.response else { continue };
             each_shown(&operation.request, response, &mut |kv, has_value| {
                 let by_mod = is_hole(kv.mod_revision);
@@ -263,7 +338,8 @@ impl<'a> Evidence<'a> {
 
     fn suspect(&mut self, order: &Order) {
         for at in 0..self.holes.len() {
-            let deadline = order.deadline[self.holes[at].revision as usize];
+            let revision = self.holes[at].revision;
+            let deadline = (revision, order.deadline[revision as usize]);
             let mut sightings = std::mem::take(&mut self.holes[at].sightings);
             let mut suspects = self.suspects_for(&sightings, deadline);
             if suspects == Suspects::Nobody && sightings.len() > 1 {
@@ -281,7 +357,7 @@ impl<'a> Evidence<'a> {
         }
     }
 
-    fn suspects_for(&self, sightings: &[Sighting<'a>], deadline: u64) -> Suspects {
+    fn suspects_for(&self, sightings: &[Sighting<'a>], (at, deadline): (i64, u64)) -> Suspects {
         let Some(first) = sightings.first() else { return Suspects::Anyone };
         let mut candidates: Vec<u32> = match first.value {
             _ if first.is_gone => {
@@ -299,7 +375,9 @@ impl<'a> Evidence<'a> {
         candidates.dedup();
         candidates.retain(|candidate| {
             let unknown = &self.unknowns[*candidate as usize];
-            unknown.call <= deadline && sightings.iter().all(|seen| unknown.could_show(seen))
+            unknown.call <= deadline
+                && unknown.fits(at)
+                && sightings.iter().all(|seen| unknown.could_show(seen))
         });
         match candidates.as_slice() {
             [] => Suspects::Nobody,
@@ -328,7 +406,10 @@ impl<'a> Evidence<'a> {
 
     /// Whether any hole needs a choice.
     pub(super) fn has_open_holes(&self) -> bool {
-        self.holes.iter().any(|hole| matches!(hole.suspects, Suspects::Anyone | Suspects::Some(_)))
+        let is_open =
+            |hole: &Hole<'_>| matches!(hole.suspects, Suspects::Anyone | Suspects::Some(_));
+        self.holes.iter().any(is_open)
+            || (!self.holes.is_empty() && self.unknowns.iter().any(|one| one.ends.is_some()))
     }
 }
 
@@ -346,6 +427,12 @@ fn effects<'a>(history: &History<'a>, request: &'a Request, unknown: &mut Unknow
             for inner in txn.success.iter().chain(&txn.failure) {
                 effects(history, inner, unknown);
             }
+        }
+        Request::LeaseRevoke { id } => {
+            unknown.is_txn = true;
+            unknown.ends = Some(*id);
+            let keys = history.keys.attached(*id).iter();
+            unknown.deletes.extend(keys.map(|key| *key..*key + 1));
         }
         _ => {}
     }

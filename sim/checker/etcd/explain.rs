@@ -351,6 +351,20 @@ impl<'a> Explain<'_, 'a> {
             }
         }
         let old = seen.map_or(0, |kv| kv.mod_revision);
+        if let Some(kv) = seen
+            && !held.is_alive()
+            && held.writer != NOBODY
+            && let Some(lease) = ended_lease(&self.op(held.writer).request, kv)
+        {
+            let sentence = format!(
+                "Lease {lease} ended at revision {}, with all its keys ({}); answered from revision {at}, {who} was \
+                 shown {}, which was attached to it.",
+                held.modified,
+                self.who(held.writer),
+                render::key_value(kv),
+            );
+            return ("lease-kept-keys", sentence, held.writer);
+        }
         let name = key.escape_ascii();
         let shown = seen.map_or_else(|| format!("no {name}"), render::key_value);
         if held.writer != NOBODY && old < held.modified && (held.is_alive() || seen.is_some()) {
@@ -424,6 +438,15 @@ impl<'a> Explain<'_, 'a> {
             evidence.unknowns.len()
         );
         Doubt { sentence, operations: vec![self.op(index).op], revisions: (first, at) }
+    }
+}
+
+/// The lease that an operation ended, if a key was attached to it.
+fn ended_lease(request: &Request, kv: &KeyValue) -> Option<i64> {
+    match request {
+        Request::LeaseRevoke { id } if kv.lease == *id => Some(*id),
+        Request::LeaseGrant { .. } if kv.lease != 0 => Some(kv.lease),
+        _ => None,
     }
 }
 

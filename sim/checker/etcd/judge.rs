@@ -159,6 +159,7 @@ impl<'s, 'a> Judge<'s, 'a> {
             }
             Request::Put(put) => self.put(put, body),
             Request::DeleteRange(delete) => self.delete(delete, body),
+            Request::LeaseRevoke { id } => self.end_lease(*id),
             _ => {}
         }
     }
@@ -214,6 +215,17 @@ impl<'s, 'a> Judge<'s, 'a> {
             self.store.set(*id, slot);
         }
         self.changes += doomed.len();
+    }
+
+    /// Deletes all keys of a lease.
+    fn end_lease(&mut self, lease: i64) {
+        for id in self.keys.attached(lease) {
+            if self.store.get(*id).lease == lease {
+                let slot = Slot { modified: self.revision, writer: self.writer, ..Slot::EMPTY };
+                self.store.set(*id, slot);
+                self.changes += 1;
+            }
+        }
     }
 
     /// Whether etcd would refuse the whole txn: it keeps what is not there, or reads the future.

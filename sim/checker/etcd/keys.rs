@@ -1,6 +1,6 @@
 //! Keys as small numbers in key order, so that a range of keys is a range of numbers.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasherDefault, Hasher};
 use std::ops::Range;
 
@@ -15,12 +15,52 @@ pub(super) struct Keys<'a> {
     sorted: Vec<&'a [u8]>,
     /// For each operation that names exactly one key, its number.
     single: Vec<u32>,
+    /// For each lease, the keys that some request would attach to it, in order.
+    attached: BTreeMap<i64, Vec<u32>>,
+    /// Indexes of the operations that would attach a key to a lease.
+    attaching: Vec<u32>,
+    /// Indexes of the operations of the lease service, and of those that hold something by a lease.
+    about_leases: Vec<u32>,
+}
+
+/// Gives numbers to keys as they come.
+pub(super) struct Numbering<'a>(Keys<'a>);
+
+impl<'a> Numbering<'a> {
+    /// For about so many operations.
+    pub(super) fn new(operations: usize) -> Self {
+        Self(Keys::new(operations))
+    }
+
+    /// Numbers the keys of the next operation.
+    pub(super) fn add(&mut self, operation: &'a Operation) {
+        let single = self.0.add(&operation.request);
+        if is_about_leases(&operation.request) {
+            self.0.about_leases.push(self.0.single.len() as u32);
+        }
+        self.0.single.push(single);
+    }
+
+    /// Numbers them anew, in the order of keys.
+    pub(super) fn finish(self) -> Keys<'a> {
+        self.0.sort()
+    }
 }
 
 impl<'a> Keys<'a> {
-    pub(super) fn new(operations: &'a [Operation]) -> Self {
-        let mut keys = Self { numbers: HashMap::default(), sorted: Vec::new(), single: Vec::new() };
-        keys.single = operations.iter().map(|operation| keys.add(&operation.request)).collect();
+    fn new(operations: usize) -> Self {
+        Self {
+            numbers: HashMap::default(),
+            sorted: Vec::new(),
+            single: Vec::with_capacity(operations),
+            attached: BTreeMap::new(),
+            attaching: Vec::new(),
+            about_leases: Vec::new(),
+        }
+    }
+
+    fn sort(mut self) -> Self {
+        let keys = &mut self;
         // So far numbered as they came; from here on in order.
         let mut order: Vec<u32> = (0..keys.sorted.len() as u32).collect();
         order.sort_unstable_by_key(|first| keys.sorted[*first as usize]);
@@ -31,11 +71,18 @@ impl<'a> Keys<'a> {
         for single in keys.single.iter_mut().filter(|single| **single != SEVERAL) {
             *single = renumbered[*single as usize];
         }
+        for attached in keys.attached.values_mut() {
+            for key in attached.iter_mut() {
+                *key = renumbered[*key as usize];
+            }
+            attached.sort_unstable();
+            attached.dedup();
+        }
         keys.sorted = order.iter().map(|first| keys.sorted[*first as usize]).collect();
         for (number, key) in keys.sorted.iter().enumerate() {
             keys.numbers.insert(key, number as u32);
         }
-        keys
+        self
     }
 
     fn add(&mut self, request: &'a Request) -> u32 {
@@ -56,6 +103,12 @@ impl<'a> Keys<'a> {
         if number == next {
             self.sorted.push(&key.0);
         }
+        if let Request::Put(put) = request
+            && put.lease != 0
+        {
+            self.attached.entry(put.lease).or_default().push(number);
+            self.attaching.push(self.single.len() as u32);
+        }
         number
     }
 
@@ -67,6 +120,26 @@ impl<'a> Keys<'a> {
     /// As [`Keys::span`], quicker where the one key is known.
     pub(super) fn span_of(&self, single: u32, key: &[u8], range_end: &[u8]) -> Range<u32> {
         if single == SEVERAL { self.span(key, range_end) } else { single..single + 1 }
+    }
+
+    /// The keys that some request would attach to a lease.
+    pub(super) fn attached(&self, lease: i64) -> &[u32] {
+        self.attached.get(&lease).map_or(&[], Vec::as_slice)
+    }
+
+    /// The leases that some request would attach keys to.
+    pub(super) fn leases(&self) -> impl Iterator<Item = i64> + '_ {
+        self.attached.keys().copied()
+    }
+
+    /// Indexes of the operations that would attach a key to a lease.
+    pub(super) fn attaching(&self) -> &[u32] {
+        &self.attaching
+    }
+
+    /// Indexes of the operations of the lease service, and of those that hold something by a lease.
+    pub(super) fn about_leases(&self) -> &[u32] {
+        &self.about_leases
     }
 
     /// How many keys there are.
@@ -95,6 +168,19 @@ impl<'a> Keys<'a> {
         let to = self.sorted.partition_point(|known| *known < range_end) as u32;
         from..to.max(from)
     }
+}
+
+fn is_about_leases(request: &Request) -> bool {
+    matches!(
+        request,
+        Request::LeaseGrant { .. }
+            | Request::LeaseRevoke { .. }
+            | Request::LeaseKeepAlive { .. }
+            | Request::LeaseTimeToLive { .. }
+            | Request::LeaseLeases {}
+            | Request::Lock { .. }
+            | Request::Campaign { .. }
+    )
 }
 
 /// A quick hash for trusted input: multiply and rotate, eight bytes at a time.

@@ -20,6 +20,10 @@
 //! settles most ([`evidence`]); versions and disappearances demand hidden writes ([`timeline`]); what is left is
 //! chosen, and chosen again on a conflict, within a budget ([`search`]).
 //!
+//! # Leases
+//!
+//! A lease ends with its keys in a revision that nobody may have asked for, or without keys in none ([`lease`]).
+//!
 //! # Operations without a place
 //!
 //! Serializable reads must show a revision that existed when they returned, exactly as it was. Refusals and
@@ -29,21 +33,24 @@
 //!
 //! Sorting aside, linear in operations and bytes of answers; memory is some 100 bytes for each operation.
 //!
-//! Not checked: that a refusal for lack of a lease, of space or of permission was right; which of the branches not
-//! taken would have been refused; how stale a serializable read is.
+//! Not checked: that a refusal for lack of space or of permission was right; which of the branches not taken would
+//! have been refused. How stale a serializable read is is measured, not judged ([`stale`]).
 
 mod answer;
 mod composed;
 mod evidence;
+mod exclude;
 mod explain;
 mod judge;
 mod keys;
+mod lease;
 pub(super) mod log;
 mod order;
 mod place;
 mod refusal;
 mod replay;
 mod search;
+mod stale;
 mod store;
 mod timeline;
 
@@ -52,22 +59,27 @@ use std::collections::{BTreeSet, HashMap};
 
 use self::evidence::{Evidence, Suspects};
 use self::explain::Explain;
-use self::keys::Keys;
+use self::keys::{Keys, Numbering};
+use self::lease::Leases;
 use self::log::Log;
-use self::place::Place;
+use self::place::{Glimpse, Place, Shows};
 use self::replay::Replay;
 use super::render::ms;
-use super::{Doubt, Report, Resolution, Stats, Verdict, Violation, wellformed};
+use super::wellformed::Faults;
+use super::{Doubt, Report, Resolution, Stats, Verdict, Violation};
 use crate::history::Operation;
+
+/// Operations looked at together: as many as fit into the processor's nearest caches.
+const BLOCK: usize = 64;
 
 /// The operations with what is derived from each by itself.
 struct History<'a> {
     operations: &'a [Operation],
     places: Vec<Place>,
+    /// What answers that show one key say of it.
+    glimpses: Vec<Glimpse>,
     /// Indexes in order of calls.
     by_call: Vec<u32>,
-    /// Indexes of answered operations in order of returns.
-    by_return: Vec<u32>,
     keys: Keys<'a>,
     /// Who asked to put a key and value, by their hash; made when first needed.
     writers: OnceCell<HashMap<u64, Vec<u32>>>,
@@ -85,24 +97,43 @@ struct Told {
 }
 
 impl<'a> History<'a> {
-    fn new(operations: &'a [Operation]) -> Self {
-        let places: Vec<Place> = operations.iter().map(place::place).collect();
+    /// Looks at every operation once, for all that can be told of it by itself: a large history does not fit into
+    /// the processor's cache, and each walk over it costs as much as all arithmetic.
+    fn new(operations: &'a [Operation], faults: &mut Faults) -> Self {
+        let mut places = Vec::with_capacity(operations.len());
+        let mut glimpses = Vec::with_capacity(operations.len());
+        let mut numbering = Numbering::new(operations.len());
+        for (number, block) in operations.chunks(BLOCK).enumerate() {
+            for (at, operation) in block.iter().enumerate() {
+                faults.look(number * BLOCK + at, operation);
+            }
+            for operation in block {
+                let (place, glimpse) = place::place(operation);
+                places.push(place);
+                glimpses.push(glimpse);
+            }
+            for operation in block {
+                numbering.add(operation);
+            }
+        }
         let mut by_call: Vec<u32> = (0..operations.len() as u32).collect();
-        by_call.sort_by_key(|index| places[*index as usize].call);
-        let mut by_return: Vec<u32> =
-            by_call.iter().copied().filter(|index| places[*index as usize].revision > 0).collect();
-        by_return.sort_by_key(|index| places[*index as usize].ret);
-        let keys = Keys::new(operations);
+        if !places.is_sorted_by_key(|place: &Place| place.call) {
+            by_call.sort_by_key(|index| places[*index as usize].call);
+        }
+        let keys = numbering.finish();
         let writers = OnceCell::new();
         let (watches, told) = (Vec::new(), Vec::new());
         let mut history =
-            Self { operations, places, by_call, by_return, keys, writers, watches, told };
+            Self { operations, places, glimpses, by_call, keys, writers, watches, told };
         history.hear_watches();
         history
     }
 
     fn hear_watches(&mut self) {
         for (index, operation) in self.operations.iter().enumerate() {
+            if self.places[index].shows != Shows::Several {
+                continue;
+            }
             let messages = evidence::messages(operation);
             if messages.is_empty() {
                 continue;
@@ -149,7 +180,9 @@ pub(super) type Also<'f> = &'f dyn Fn(&Log<'_, '_>) -> Vec<(u64, Violation)>;
 
 /// The same, and what rests upon it.
 pub(super) fn check_and(operations: &[Operation], also: Option<Also<'_>>) -> Report {
-    let malformed = wellformed::faults(operations);
+    let mut faults = Faults::default();
+    let history = History::new(operations, &mut faults);
+    let malformed = faults.finish(operations);
     let mut report = Report {
         verdict: Verdict::Undecided,
         violations: Vec::new(),
@@ -162,20 +195,28 @@ pub(super) fn check_and(operations: &[Operation], also: Option<Also<'_>>) -> Rep
         return report;
     }
     let composed = composed::with_writes(operations);
+    let mut history = match &composed {
+        // What is added overlaps its origin, which is no fault.
+        Some(composed) => History::new(composed, &mut Faults::default()),
+        None => history,
+    };
     let mut found = Found::default();
-    let mut history = History::new(composed.as_deref().unwrap_or(operations));
     let order = order::order(&mut history, &mut found);
     refusal::check(&history, &order, &mut found);
-    let evidence = Evidence::gather(&history, &order);
-    let mut replay = Replay::new(&history, &order, &evidence, &mut found);
+    let leases = Leases::new(&history);
+    let expiries = leases.expiries();
+    lease::content::check(&history, &leases, &mut found);
+    let evidence = Evidence::gather(&history, &order, &expiries);
+    let mut replay = Replay::new(&history, &order, &evidence, leases, &mut found);
     if also.is_some() {
         replay.store.keep_journal();
     }
     refusal::expect_absences(&history, &order, &mut replay);
     replay.run();
     let others = also.map(|also| also(&Log::new(&replay))).unwrap_or_default();
+    report.stats.staleness = stale::measure(&history, &order);
     report.stats.last_revision = order.last;
-    report.stats.unknown_writes = evidence.unknowns.len();
+    report.stats.unknown_writes = evidence.unknowns.iter().filter(|one| one.is_open()).count();
     report.stats.holes = evidence.holes.len();
     report.stats.ambiguous_holes = replay.choices();
     report.stats.search_steps = replay.search.steps;
@@ -202,7 +243,8 @@ pub(super) fn check_and(operations: &[Operation], also: Option<Also<'_>>) -> Rep
 fn ledger(history: &History<'_>, evidence: &Evidence<'_>, used: &[i64]) -> Vec<Resolution> {
     let explain = Explain(history);
     let mut ledger = Vec::with_capacity(evidence.unknowns.len());
-    for (unknown, revision) in evidence.unknowns.iter().zip(used) {
+    let unknowns = evidence.unknowns.iter().zip(used);
+    for (unknown, revision) in unknowns.filter(|(unknown, _)| unknown.is_open()) {
         let operation = explain.op(unknown.op);
         let who = explain.who(unknown.op);
         let hole = evidence.hole(*revision).map(|number| &evidence.holes[number]);

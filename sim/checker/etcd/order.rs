@@ -3,6 +3,9 @@
 //! If one operation returned before another was called, it must not stand behind it. One sweep over the calls,
 //! carrying the furthest position that has been answered so far, finds every operation that does.
 
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
 use super::explain::Explain;
 use super::place::{Kind, Place};
 use super::store::NOBODY;
@@ -41,9 +44,10 @@ pub(super) fn order(history: &mut History<'_>, found: &mut Found) -> Order {
     let answered = history.places.iter().map(|place| place.revision).max().unwrap_or(1);
     let told = history.told.iter().map(|told| told.revision).max().unwrap_or(1);
     let last = answered.max(told).max(1);
+    let owner = owners(history, last, found);
+    settle_revocations(history, &owner);
     let mut refused = sweep(history, found);
     bound_above(history, &mut refused);
-    let owner = owners(history, last, found);
     let (deadline, deadline_by) = deadlines(history, last);
     let birth = births(history, last);
     Order { owner, last, deadline, deadline_by, birth, refused }
@@ -57,7 +61,12 @@ fn discard_impossible(history: &mut History<'_>, found: &mut Found) {
         let lowest = if place.kind == Kind::Write { 2 } else { 1 };
         let placed = matches!(
             place.kind,
-            Kind::Write | Kind::Read | Kind::Stale | Kind::Compaction | Kind::Bounded
+            Kind::Write
+                | Kind::Read
+                | Kind::Revocation
+                | Kind::Stale
+                | Kind::Compaction
+                | Kind::Bounded
         );
         if placed && (place.revision < lowest || place.revision > limit) {
             let violation = Explain(history).impossible_revision(index as u32, limit);
@@ -69,26 +78,35 @@ fn discard_impossible(history: &mut History<'_>, found: &mut Found) {
 
 /// No history of so many writes can come further.
 pub(super) fn highest_plausible(places: &[Place]) -> i64 {
-    let writes = places.iter().filter(|place| matches!(place.kind, Kind::Write | Kind::Unknown));
+    let is_write =
+        |place: &&Place| matches!(place.kind, Kind::Write | Kind::Revocation | Kind::Unknown);
+    let writes = places.iter().filter(is_write);
     2 * writes.count() as i64 + 1_000
 }
 
 fn sweep(history: &History<'_>, found: &mut Found) -> Vec<Window> {
     let mut windows = Vec::new();
-    let mut returns = history.by_return.iter().copied().peekable();
+    // Operations under way, the first to return on top.
+    let mut under_way: BinaryHeap<Reverse<(u64, u32)>> = BinaryHeap::new();
     let mut furthest = (2, NOBODY);
     for index in history.by_call.iter().copied() {
         let place = &history.places[index as usize];
-        while let Some(earlier) =
-            returns.next_if(|earlier| history.places[*earlier as usize].ret < place.call)
+        while let Some(Reverse((ret, earlier))) = under_way.peek().copied()
+            && ret < place.call
         {
-            let position = history.places[earlier as usize].position();
+            under_way.pop();
+            let position = history.places[earlier as usize].lowest_position();
             if position > furthest.0 {
                 furthest = (position, earlier);
             }
         }
+        if place.revision > 0 {
+            under_way.push(Reverse((place.ret, index)));
+        }
         match place.kind {
-            Kind::Write | Kind::Read | Kind::Compaction if place.position() < furthest.0 => {
+            Kind::Write | Kind::Read | Kind::Revocation | Kind::Compaction
+                if place.position() < furthest.0 =>
+            {
                 let violation = Explain(history).went_back(furthest.1, index);
                 found.add(place.ret, index, violation);
             }
@@ -118,7 +136,9 @@ fn bound_above(history: &History<'_>, windows: &mut [Window]) {
             let place = &history.places[later as usize];
             match place.kind {
                 Kind::Write => lowest = lowest.min(place.revision - 1),
-                Kind::Read | Kind::Compaction => lowest = lowest.min(place.revision),
+                Kind::Read | Kind::Revocation | Kind::Compaction => {
+                    lowest = lowest.min(place.revision)
+                }
                 _ => {}
             }
         }
@@ -142,6 +162,16 @@ fn owners(history: &History<'_>, last: i64, found: &mut Found) -> Vec<u32> {
         }
     }
     owner
+}
+
+/// A revocation that was answered at somebody else's revision found no keys.
+fn settle_revocations(history: &mut History<'_>, owner: &[u32]) {
+    for op in history.keys.about_leases() {
+        let place = &mut history.places[*op as usize];
+        if place.kind == Kind::Revocation && owner[place.revision as usize] != NOBODY {
+            place.kind = Kind::Read;
+        }
+    }
 }
 
 fn deadlines(history: &History<'_>, last: i64) -> (Vec<u64>, Vec<u32>) {
@@ -175,7 +205,7 @@ fn births(history: &History<'_>, last: i64) -> Vec<u64> {
     for place in &history.places {
         let at = match place.kind {
             Kind::Write => place.revision as usize,
-            Kind::Read => place.revision as usize + 1,
+            Kind::Read | Kind::Revocation => place.revision as usize + 1,
             _ => continue,
         };
         birth[at] = birth[at].max(place.call);

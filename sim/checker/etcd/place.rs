@@ -3,7 +3,9 @@
 //! A write that made revision `r` stands at `2r`, an operation that changed nothing and was answered at revision
 //! `r` stands at `2r + 1`. Operations without an exact place (refused, unknown, stale) get what is known.
 
-use crate::history::{Body, Operation, Outcome, Request, Response};
+use crate::history::{
+    Body, KeyValue, Operation, Outcome, Range, Request, Response, SortOrder, SortTarget,
+};
 
 /// What an operation's answer says about its place.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -12,6 +14,8 @@ pub(super) enum Kind {
     Write,
     /// Linearizable, changed nothing.
     Read,
+    /// A revocation of a lease: made its revision, or found no keys and changed nothing.
+    Revocation,
     /// Serializable: the revision existed at the return, nothing else is promised.
     Stale,
     /// Its revision is that of the store at some moment between the compaction and the return.
@@ -37,12 +41,42 @@ pub(super) struct Place {
     /// The header's revision; 0 where there is none.
     pub(super) revision: i64,
     pub(super) kind: Kind,
+    /// One present range, put or delete with nothing about it that could be refused: not looked at again before the
+    /// replay.
+    pub(super) is_simple: bool,
+    pub(super) shows: Shows,
+}
+
+/// How much an answer shows of keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Shows {
+    /// Nothing.
+    Nothing,
+    /// That the one key asked for does not exist.
+    Absent,
+    /// The one key asked for.
+    One,
+    /// More, or something else.
+    Several,
+}
+
+/// The numbers of the one key that an answer shows.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Glimpse {
+    pub(super) create: i64,
+    pub(super) modified: i64,
+    pub(super) version: i64,
 }
 
 impl Place {
     /// Position in the order.
     pub(super) fn position(&self) -> i64 {
         2 * self.revision + i64::from(self.kind != Kind::Write)
+    }
+
+    /// Lowest position in the order.
+    pub(super) fn lowest_position(&self) -> i64 {
+        2 * self.revision + i64::from(!matches!(self.kind, Kind::Write | Kind::Revocation))
     }
 
     /// Whether the header's revision is that of a real moment between call and return.
@@ -52,7 +86,7 @@ impl Place {
 }
 
 /// Places one operation.
-pub(super) fn place(operation: &Operation) -> Place {
+pub(super) fn place(operation: &Operation) -> (Place, Glimpse) {
     let (kind, revision) = match (operation.outcome, &operation.response) {
         (Outcome::Ok, Some(response)) => match answered(&operation.request, response) {
             Kind::Idle => (Kind::Idle, 0),
@@ -68,7 +102,54 @@ pub(super) fn place(operation: &Operation) -> Place {
     };
     let open = matches!(operation.outcome, Outcome::Unknown);
     let ret = if open { u64::MAX } else { operation.returned.unwrap_or(u64::MAX) };
-    Place { call: operation.call, ret, revision, kind }
+    let is_simple = is_simple(&operation.request);
+    let (shows, glimpse) = shown(&operation.request, operation.response.as_ref(), is_simple);
+    (Place { call: operation.call, ret, revision, kind, is_simple, shows }, glimpse)
+}
+
+fn is_simple(request: &Request) -> bool {
+    match request {
+        Request::Range(range) => range.revision <= 0 && !range.key.0.is_empty(),
+        Request::Put(put) => !put.ignore_value && !put.ignore_lease && !put.key.0.is_empty(),
+        Request::DeleteRange(delete) => !delete.key.0.is_empty(),
+        _ => false,
+    }
+}
+
+fn shown(request: &Request, response: Option<&Response>, is_simple: bool) -> (Shows, Glimpse) {
+    let nothing = Glimpse::default();
+    let Some(response) = response else { return (Shows::Nothing, nothing) };
+    match (request, &response.body) {
+        (Request::Put(put), Body::Put { prev_kv: None }) if is_simple && !put.prev_kv => {
+            (Shows::Nothing, nothing)
+        }
+        (Request::Range(range), Body::Range { kvs, more: false, .. })
+            if is_simple && range.range_end.0.is_empty() =>
+        {
+            match kvs.as_slice() {
+                [kv] if kv.key == range.key => {
+                    let KeyValue { create_revision, mod_revision, version, .. } = *kv;
+                    let glimpse =
+                        Glimpse { create: create_revision, modified: mod_revision, version };
+                    (Shows::One, glimpse)
+                }
+                [] if is_whole(range) => (Shows::Absent, nothing),
+                _ => (Shows::Several, nothing),
+            }
+        }
+        _ => (Shows::Several, nothing),
+    }
+}
+
+/// Whether an answer without a key says that there is none.
+pub(super) fn is_whole(range: &Range) -> bool {
+    range.min_mod_revision == 0
+        && range.max_mod_revision == 0
+        && range.min_create_revision == 0
+        && range.max_create_revision == 0
+        && range.sort_target == SortTarget::Key
+        && range.sort_order != SortOrder::Descend
+        && !range.count_only
 }
 
 fn answered(request: &Request, response: &Response) -> Kind {
@@ -77,6 +158,8 @@ fn answered(request: &Request, response: &Response) -> Kind {
         Request::Range(range) if range.serializable => Kind::Stale,
         Request::Range(_) => Kind::Read,
         Request::Compact { .. } => Kind::Compaction,
+        Request::LeaseGrant { .. } => Kind::Read,
+        Request::LeaseRevoke { .. } => Kind::Revocation,
         // What it was told, message by message, is judged apart.
         Request::Watch(_) => Kind::Idle,
         Request::DeleteRange(_) | Request::Txn(_) => {
@@ -110,7 +193,7 @@ fn is_kv(request: &Request) -> bool {
 /// Whether a request could change keys in some state.
 pub(super) fn may_change(request: &Request) -> bool {
     match request {
-        Request::Put(_) | Request::DeleteRange(_) => true,
+        Request::Put(_) | Request::DeleteRange(_) | Request::LeaseRevoke { .. } => true,
         Request::Txn(txn) => txn.success.iter().chain(&txn.failure).any(may_change),
         _ => false,
     }

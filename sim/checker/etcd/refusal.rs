@@ -116,6 +116,9 @@ fn check_texts(history: &History<'_>, order: &Order, found: &mut Found) {
 fn check_answers(history: &History<'_>, found: &mut Found) {
     for (index, operation) in history.operations.iter().enumerate() {
         let place = &history.places[index];
+        if place.is_simple {
+            continue;
+        }
         let Some(response) = &operation.response else { continue };
         let request = &operation.request;
         let newest = match request {
@@ -153,6 +156,9 @@ fn cuts(history: &History<'_>, order: &Order, found: &mut Found) -> Vec<Cut> {
     let mut cuts: Vec<Cut> = Vec::new();
     for index in history.by_call.iter().copied() {
         let place = &history.places[index as usize];
+        if !matches!(place.kind, Kind::Compaction | Kind::UnknownCompaction) {
+            continue;
+        }
         let Request::Compact { revision, .. } = history.operations[index as usize].request else {
             continue;
         };
@@ -188,6 +194,9 @@ fn proofs(history: &History<'_>, order: &Order) -> Vec<Proof> {
     let mut proofs = Vec::new();
     for (index, operation) in history.operations.iter().enumerate() {
         let place = &history.places[index];
+        if place.is_simple {
+            continue;
+        }
         let Some(response) = &operation.response else { continue };
         if !matches!(place.kind, Kind::Read | Kind::Write | Kind::Stale) {
             continue;

@@ -11,6 +11,7 @@ use super::evidence::{Evidence, Suspects};
 use super::explain::Explain;
 use super::judge::{Diff, Judge};
 use super::keys::SEVERAL;
+use super::lease::Leases;
 use super::order::Order;
 use super::place::Kind;
 use super::search::{Blame, Conflict, Search};
@@ -28,6 +29,7 @@ pub(super) struct Replay<'h, 'a> {
     pub(super) order: &'h Order,
     pub(super) evidence: &'h Evidence<'a>,
     pub(super) timeline: Timeline,
+    pub(super) leases: Leases,
     pub(super) store: Store<'a>,
     pub(super) found: &'h mut Found,
     pub(super) search: Search,
@@ -81,7 +83,11 @@ fn content_revision(history: &History<'_>, index: usize) -> Option<i64> {
     if !matches!(place.kind, Kind::Read | Kind::Stale) {
         return None;
     }
+    if place.is_simple {
+        return Some(place.revision);
+    }
     match &history.operations[index].request {
+        Request::LeaseGrant { .. } | Request::LeaseRevoke { .. } => None,
         Request::Range(range) if range.revision > 0 => {
             (range.revision <= place.revision).then_some(range.revision)
         }
@@ -94,6 +100,7 @@ impl<'h, 'a> Replay<'h, 'a> {
         history: &'h History<'a>,
         order: &'h Order,
         evidence: &'h Evidence<'a>,
+        leases: Leases,
         found: &'h mut Found,
     ) -> Self {
         let timeline = Timeline::new(history, order, evidence);
@@ -106,6 +113,7 @@ impl<'h, 'a> Replay<'h, 'a> {
             found,
             search,
             timeline,
+            leases,
             forgiven: BTreeSet::new(),
             vacant: BTreeSet::new(),
             reads: Buckets::new(history, order.last),
@@ -123,6 +131,9 @@ impl<'h, 'a> Replay<'h, 'a> {
 
     fn collect_inner(&mut self) {
         for (index, operation) in self.history.operations.iter().enumerate() {
+            if self.history.places[index].is_simple {
+                continue;
+            }
             let (Request::Txn(_), Some(response)) = (&operation.request, &operation.response)
             else {
                 continue;
@@ -154,9 +165,16 @@ impl<'h, 'a> Replay<'h, 'a> {
     pub(super) fn run(&mut self) {
         let mut at = 1;
         let mut is_entered = true;
-        while at <= self.order.last {
-            let outcome = if is_entered { Ok(()) } else { self.enter(at) };
-            match outcome.and_then(|()| self.look(at)) {
+        loop {
+            let outcome = match at {
+                at if at > self.order.last => match self.look_at_leases() {
+                    Ok(()) => return,
+                    Err(conflict) => Err(conflict),
+                },
+                _ if is_entered => self.look(at),
+                at => self.enter(at).and_then(|()| self.look(at)),
+            };
+            match outcome {
                 Ok(()) => {
                     if !self.search.has_choices() {
                         self.store.commit();
@@ -204,15 +222,13 @@ impl<'h, 'a> Replay<'h, 'a> {
         }
         match &self.evidence.holes[number].suspects {
             Suspects::Settled(unknown) => self.fill_settled(number, *unknown),
+            Suspects::Nobody if self.fill_by_lone_end(number) => Ok(()),
             Suspects::Nobody => {
-                let violation =
-                    Explain(self.history).unexplained(self.evidence, self.order, number);
-                let when = self.order.deadline[at as usize];
-                self.found.add(when, self.order.deadline_by[at as usize], violation);
-                self.vacant.insert(at);
+                self.report_vacant(number);
                 self.patch(number);
                 Ok(())
             }
+            Suspects::Anyone if self.fill_by_revocation(number) => Ok(()),
             Suspects::Some(_) | Suspects::Anyone => self.choose(number),
         }
     }
@@ -381,7 +397,7 @@ impl<'h, 'a> Replay<'h, 'a> {
                 Some(_) => {}
             }
         }
-        Err(Conflict { op: Some(op), blame, diffs })
+        Err(Conflict { op: Some(op), lease: None, blame, diffs })
     }
 
     pub(super) fn accuse(&mut self, op: u32, at: i64, diffs: &[Diff<'a>]) {

@@ -11,12 +11,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::History;
 use super::evidence::{Evidence, Suspects, Unknown};
+use super::exclude::{Branching, compared_keys};
 use super::explain::Explain;
 use super::judge::{Diff, Judge};
+use super::lease::Accusation;
 use super::order::Order;
 use super::replay::Replay;
 use super::timeline::Timeline;
-use crate::history::Request;
 
 /// How many revisions and candidates may be tried again in one history: about half a second.
 const SEARCH_STEPS: u64 = 2_000_000;
@@ -28,23 +29,33 @@ const WIDE_KEYS: usize = 256;
 /// What a conflict rests upon.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Blame {
-    /// Keys, each with the revision at which an answer last confirmed it.
-    keys: BTreeMap<u32, i64>,
+    /// Keys, each with the revisions that matter to it: behind the one at which an answer last confirmed it, up to
+    /// the last one that can have been there.
+    pub(super) keys: BTreeMap<u32, (i64, i64)>,
     /// Revisions of the choices that used an operation which is needed now.
-    choices: BTreeSet<i64>,
+    pub(super) choices: BTreeSet<i64>,
 }
 
 impl Blame {
     fn merge(&mut self, other: &Self) {
-        for (key, since) in &other.keys {
-            self.add(*key, *since);
+        for (key, (since, until)) in &other.keys {
+            self.add_up_to(*key, *since, *until);
         }
         self.choices.extend(&other.choices);
     }
 
-    fn add(&mut self, key: u32, since: i64) {
-        let known = self.keys.entry(key).or_insert(since);
-        *known = (*known).min(since);
+    pub(super) fn add(&mut self, key: u32, since: i64) {
+        self.add_up_to(key, since, i64::MAX);
+    }
+
+    pub(super) fn add_up_to(&mut self, key: u32, since: i64, until: i64) {
+        let (first, last) = self.keys.entry(key).or_insert((since, until));
+        (*first, *last) = (since.min(*first), until.max(*last));
+    }
+
+    /// Blames the choice made for a revision.
+    pub(super) fn choose(&mut self, revision: i64) {
+        self.choices.insert(revision);
     }
 
     fn concerns(&self, unknown: &Unknown<'_>) -> bool {
@@ -60,13 +71,15 @@ impl Blame {
 pub(super) struct Conflict<'a> {
     /// The operation whose answer differs; `None` if the hole has no owner left.
     pub(super) op: Option<u32>,
+    /// What a lease is accused of, if it is about one.
+    pub(super) lease: Option<Box<Accusation>>,
     pub(super) blame: Blame,
     pub(super) diffs: Vec<Diff<'a>>,
 }
 
-struct Choice {
-    hole: usize,
-    revision: i64,
+pub(super) struct Choice {
+    pub(super) hole: usize,
+    pub(super) revision: i64,
     /// Where the store's undo list stood before.
     mark: usize,
     tried: Vec<u32>,
@@ -79,7 +92,7 @@ struct Choice {
 
 impl Choice {
     /// Whether an operation could mend every conflict that the choice did not cause itself.
-    fn admits(&self, unknown: &Unknown<'_>) -> bool {
+    pub(super) fn admits(&self, unknown: &Unknown<'_>) -> bool {
         self.demanded.iter().all(|keys| keys.iter().any(|key| unknown.touches(*key)))
     }
 }
@@ -90,11 +103,12 @@ pub(super) struct Search {
     /// For each unknown operation: the revision it was chosen for or settled on; 0 for none.
     pub(super) used: Vec<i64>,
     /// Unknown operations that could touch a key.
-    touching: BTreeMap<u32, Vec<u32>>,
+    pub(super) touching: BTreeMap<u32, Vec<u32>>,
     /// Those with wide deletes.
-    wide: Vec<u32>,
+    pub(super) wide: Vec<u32>,
     confirmed: Vec<i64>,
     left: Vec<i64>,
+    pub(super) branching: Vec<Branching>,
     /// Per key and kind (put or not): unused single writes less what all demands still need.
     surplus: Vec<[i64; 2]>,
     /// Demands that have begun: (until, number).
@@ -104,6 +118,8 @@ pub(super) struct Search {
     pub(super) steps: u64,
     /// Keys about which a violation is already known.
     hopeless: BTreeSet<u32>,
+    /// The first lease that did not fit although everything else did; until it is filed.
+    first_lease: Option<Box<Accusation>>,
     pub(super) is_spent: bool,
 }
 
@@ -116,12 +132,14 @@ impl Search {
             wide: Vec::new(),
             confirmed: Vec::new(),
             left: timeline.demands.iter().map(|demand| demand.left).collect(),
+            branching: Vec::new(),
             surplus: Vec::new(),
             active: BTreeSet::new(),
             next_demand: 0,
             reached: 0,
             steps: 0,
             hopeless: BTreeSet::new(),
+            first_lease: None,
             is_spent: false,
         };
         for (number, hole) in evidence.reserved.iter().enumerate() {
@@ -132,6 +150,7 @@ impl Search {
         if timeline.is_open.is_empty() {
             return search;
         }
+        search.branching = Branching::list(history, evidence);
         search.confirmed = vec![0; history.keys.len()];
         search.surplus = vec![[0; 2]; history.keys.len()];
         for (number, unknown) in evidence.unknowns.iter().enumerate() {
@@ -196,12 +215,13 @@ impl Search {
             for key in keys.filter(is_open) {
                 blame.add(key, self.confirmed_before(key, at));
             }
+            self.spread(timeline, &mut blame);
         }
         blame
     }
 
     /// A confirmation from a later revision is left over from before a step back.
-    fn confirmed_before(&self, key: u32, at: i64) -> i64 {
+    pub(super) fn confirmed_before(&self, key: u32, at: i64) -> i64 {
         Some(self.confirmed[key as usize]).filter(|confirmed| *confirmed < at).unwrap_or(0)
     }
 
@@ -215,8 +235,9 @@ impl Search {
         (0..self.choices.len()).rev().find(|number| {
             let choice = &self.choices[*number];
             blame.choices.contains(&choice.revision)
-                || blame.keys.iter().any(|(key, since)| {
-                    choice.revision > *since && self.could_touch(evidence, order, choice, *key)
+                || blame.keys.iter().any(|(key, (since, until))| {
+                    (since + 1..=*until).contains(&choice.revision)
+                        && self.could_touch(evidence, order, choice, *key)
                 })
         })
     }
@@ -232,7 +253,7 @@ impl Search {
         // An operation that an earlier choice used counts too: it could be free.
         let could = |number: &u32| {
             let unknown = &evidence.unknowns[*number as usize];
-            unknown.call <= deadline && unknown.touches(key)
+            unknown.call <= deadline && unknown.fits(choice.revision) && unknown.touches(key)
         };
         match &evidence.holes[choice.hole].suspects {
             Suspects::Some(list) => list.iter().any(could),
@@ -277,16 +298,21 @@ impl<'a> Replay<'_, 'a> {
         if self.search.is_spent
             || self.search.latest_choice(self.evidence, self.order, &blame).is_some()
         {
-            return Err(Conflict { op: None, blame, diffs: Vec::new() });
+            return Err(Conflict { op: None, lease: None, blame, diffs: Vec::new() });
+        }
+        if self.fill_by_lone_end(number) {
+            return Ok(());
         }
         self.report_vacant(number);
         self.patch(number);
         Ok(())
     }
 
-    fn report_vacant(&mut self, number: usize) {
+    pub(super) fn report_vacant(&mut self, number: usize) {
         let at = self.evidence.holes[number].revision as usize;
-        let violation = Explain(self.history).unexplained(self.evidence, self.order, number);
+        let violation = self.wrong_end(number).unwrap_or_else(|| {
+            Explain(self.history).unexplained(self.evidence, self.order, number)
+        });
         self.found.add(self.order.deadline[at], self.order.deadline_by[at], violation);
         self.vacant.insert(at as i64);
     }
@@ -297,7 +323,7 @@ impl<'a> Replay<'_, 'a> {
             return Ok(());
         }
         let owner = &self.evidence.unknowns[unknown as usize];
-        let request = &self.history.operations[owner.op as usize].request;
+        let request = owner.request;
         let keys = compared_keys(self.history, request).into_iter();
         let deleted = owner.deletes.iter().cloned().flatten();
         let keys = keys.chain(owner.puts.iter().map(|put| put.key)).chain(deleted);
@@ -305,7 +331,7 @@ impl<'a> Replay<'_, 'a> {
         if self.search.is_spent
             || self.search.latest_choice(self.evidence, self.order, &blame).is_some()
         {
-            return Err(Conflict { op: None, blame, diffs: Vec::new() });
+            return Err(Conflict { op: None, lease: None, blame, diffs: Vec::new() });
         }
         self.search.used[unknown as usize] = 0;
         self.report_vacant(number);
@@ -319,6 +345,10 @@ impl<'a> Replay<'_, 'a> {
         let (number, revision) = (choice.hole, choice.revision);
         if let Suspects::Some(list) = &self.evidence.holes[number].suspects {
             return list.clone().into_iter().any(|unknown| self.attempt(unknown, None));
+        }
+        let revocations = self.evidence.revocations.get(&revision).cloned().unwrap_or_default();
+        if revocations.into_iter().any(|unknown| self.attempt(unknown, None)) {
+            return true;
         }
         let demands: Vec<usize> =
             self.search.active.range((revision, 0)..).map(|(_, demand)| *demand).collect();
@@ -373,15 +403,18 @@ impl<'a> Replay<'_, 'a> {
     /// Tries one operation for the last choice's hole.
     fn attempt(&mut self, unknown: u32, demand: Option<usize>) -> bool {
         let owner = &self.evidence.unknowns[unknown as usize];
-        let choice = self.search.choices.last_mut().expect("a choice is open");
+        let choice = self.search.choices.last().expect("a choice is open");
         let (number, revision) = (choice.hole, choice.revision);
         if self.search.used[unknown as usize] != 0
             || owner.call > self.order.deadline[revision as usize]
+            || !owner.fits(revision)
             || choice.tried.contains(&owner.group)
             || !choice.admits(owner)
+            || !self.lease_allows(owner, revision)
         {
             return false;
         }
+        let choice = self.search.choices.last_mut().expect("a choice is open");
         choice.tried.push(owner.group);
         if !self.try_owner(number, unknown, true) {
             return false;
@@ -400,12 +433,11 @@ impl<'a> Replay<'_, 'a> {
     }
 
     /// Lets an unknown operation make a hole's revision; undoes it and says false if it cannot have.
-    fn try_owner(&mut self, number: usize, unknown: u32, look_ahead: bool) -> bool {
+    pub(super) fn try_owner(&mut self, number: usize, unknown: u32, look_ahead: bool) -> bool {
         self.search.steps += u64::from(look_ahead);
         let hole = &self.evidence.holes[number];
-        let op = self.evidence.unknowns[unknown as usize].op;
+        let Unknown { op, request, .. } = self.evidence.unknowns[unknown as usize];
         let mark = self.store.mark();
-        let request = &self.history.operations[op as usize].request;
         let mut judge = Judge::new(&self.history.keys, &mut self.store, hole.revision, op);
         judge.run(request, None);
         let is_shown = hole.sightings.iter().all(|sighting| {
@@ -424,7 +456,7 @@ impl<'a> Replay<'_, 'a> {
     }
 
     /// Whether the next sighting of a key allows what the store holds after `revision`.
-    fn fits_ahead(&self, key: u32, revision: i64) -> bool {
+    pub(super) fn fits_ahead(&self, key: u32, revision: i64) -> bool {
         let slot = self.store.get(key);
         let Some(seen) = self.timeline.next_seen(key, revision) else { return true };
         match seen.numbers {
@@ -437,56 +469,6 @@ impl<'a> Replay<'_, 'a> {
         }
     }
 
-    /// Adds to the blame why operations that could mend the conflict were not tried for a choice: an earlier
-    /// choice used them, or the state of their keys kept them out.
-    fn exclude(&self, choice: &Choice, blame: &mut Blame) {
-        let deadline = self.order.deadline[choice.revision as usize];
-        let everyone: Vec<u32>;
-        let list = match &self.evidence.holes[choice.hole].suspects {
-            Suspects::Some(list) => list,
-            _ => {
-                everyone = (0..self.evidence.unknowns.len() as u32).collect();
-                &everyone
-            }
-        };
-        for number in list {
-            let unknown = &self.evidence.unknowns[*number as usize];
-            if self.evidence.reserved[*number as usize].is_some()
-                || unknown.call > deadline
-                || self.is_impossible(unknown, choice.revision)
-                || !choice.admits(unknown)
-            {
-                continue;
-            }
-            let used = self.search.used[*number as usize];
-            if used != 0 && used < choice.revision {
-                blame.choices.insert(used);
-                continue;
-            }
-            let request = &self.history.operations[unknown.op as usize].request;
-            let puts = unknown.puts.iter().map(|put| put.key);
-            let deletes = unknown.deletes.iter().cloned().flatten();
-            for key in puts.chain(deletes).chain(compared_keys(self.history, request)) {
-                blame.add(key, self.search.confirmed_before(key, choice.revision));
-            }
-        }
-    }
-
-    /// Whether sightings alone keep a single write from a revision, whatever was chosen before.
-    fn is_impossible(&self, unknown: &Unknown<'_>, revision: i64) -> bool {
-        if unknown.is_txn {
-            return false;
-        }
-        let numbers = |key| self.timeline.next_seen(key, revision).and_then(|seen| seen.numbers);
-        let put = unknown.puts.first().is_some_and(|put| {
-            numbers(put.key).is_some_and(|(_, modified, _)| modified < revision)
-        });
-        let delete = unknown.deletes.first().is_some_and(|span| {
-            span.len() == 1 && numbers(span.start).is_some_and(|(create, ..)| create <= revision)
-        });
-        put || delete
-    }
-
     /// Goes back to the latest choice that could mend a conflict. Says where to go on, and whether that
     /// revision has already been made.
     pub(super) fn resolve(&mut self, at: i64, conflict: Conflict<'a>) -> (i64, bool) {
@@ -495,6 +477,7 @@ impl<'a> Replay<'_, 'a> {
             return (at, true);
         }
         let mut blame = conflict.blame.clone();
+        self.search.first_lease = self.search.first_lease.take().or(conflict.lease);
         let mut restart = at;
         while let Some(number) = self.search.latest_choice(self.evidence, self.order, &blame) {
             self.rewind(number);
@@ -514,6 +497,11 @@ impl<'a> Replay<'_, 'a> {
             blame.choices.remove(&choice.revision);
         }
         // Everything failed: the conflict is real. Go on from where the store stands, and look no more.
+        if let Some(accusation) = self.search.first_lease.take() {
+            // Leases are judged last, so all else had been explained; what failed since are attempts to mend it.
+            self.accuse_lease(*accusation);
+            return (restart, false);
+        }
         self.search.hopeless.extend(conflict.blame.keys.keys().copied());
         match conflict.op {
             Some(op) => self.accuse(op, at, &conflict.diffs),
@@ -542,14 +530,16 @@ impl<'a> Replay<'_, 'a> {
     fn give_up(&mut self, at: i64, conflict: &Conflict<'a>) {
         self.search.is_spent = true;
         if self.found.doubts.len() < DOUBTS_MAX {
+            let at = at.min(self.order.last);
             let doubt = Explain(self.history).doubt(self.evidence, self.order, at, conflict.op);
             self.found.doubts.push(doubt);
         }
-        match conflict.op {
-            Some(op) => {
+        match (conflict.op, &conflict.lease) {
+            (Some(op), _) => {
                 self.forgiven.insert(op);
             }
-            None => {
+            (None, Some(accusation)) => self.forget_lease(accusation.lease),
+            (None, None) => {
                 self.vacant.insert(at);
             }
         }
@@ -563,22 +553,12 @@ impl<'a> Replay<'_, 'a> {
 
 /// Key and kind (put or not) of an operation that does one thing to one key.
 fn kind(unknown: &Unknown<'_>) -> Option<(u32, bool)> {
+    if unknown.ends.is_some() {
+        return None;
+    }
     match (unknown.puts.as_slice(), unknown.deletes.as_slice()) {
         ([put], []) => Some((put.key, true)),
         ([], [span]) if span.len() == 1 => Some((span.start, false)),
         _ => None,
     }
-}
-
-fn compared_keys(history: &History<'_>, request: &Request) -> Vec<u32> {
-    let mut keys = Vec::new();
-    if let Request::Txn(txn) = request {
-        for compare in &txn.compare {
-            keys.extend(history.keys.span(&compare.key.0, &compare.range_end.0));
-        }
-        for inner in txn.success.iter().chain(&txn.failure) {
-            keys.extend(compared_keys(history, inner));
-        }
-    }
-    keys
 }

@@ -1,5 +1,6 @@
 //! A plain key-value store with etcd's numbers, at one revision, that can take back what it did.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
 use super::keys::Keys;
@@ -128,6 +129,18 @@ impl<'a> Store<'a> {
     /// The keys written since a mark.
     pub(super) fn touched(&self, mark: usize) -> impl Iterator<Item = u32> + '_ {
         self.undo[mark..].iter().map(|(id, _)| *id)
+    }
+
+    /// How many keys each lease has won or lost since the last commit.
+    pub(super) fn lease_changes(&self) -> BTreeMap<i64, i64> {
+        let mut changes = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for (id, old) in self.undo.iter().filter(|(id, _)| seen.insert(*id)) {
+            *changes.entry(old.lease).or_default() -= 1;
+            *changes.entry(self.get(*id).lease).or_default() += 1;
+        }
+        changes.remove(&0);
+        changes
     }
 
     /// The existing keys among `span`, in order.

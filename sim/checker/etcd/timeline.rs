@@ -8,9 +8,9 @@ use super::History;
 use super::evidence::Evidence;
 use super::keys::SEVERAL;
 use super::order::Order;
-use super::place::Kind;
+use super::place::{Glimpse, Kind, Shows, is_whole};
 use super::store::NOBODY;
-use crate::history::{Body, KeyValue, Range, Request, Response, SortOrder, SortTarget};
+use crate::history::{Body, KeyValue, Range, Request, Response};
 
 /// What one answer said about one key: its numbers, or that it does not exist.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -86,6 +86,22 @@ impl Timeline {
         seen.get(seen.partition_point(|seen| seen.at < revision))
     }
 
+    /// How many sightings of a key behind a revision say that its life of then goes on, before the next known write.
+    pub(super) fn seen_alive(&self, key: u32, revision: i64) -> usize {
+        let known = &self.known[key as usize];
+        let next = known.get(known.partition_point(|(at, _)| *at <= revision));
+        let until = next.map_or(i64::MAX, |(at, _)| *at);
+        let seen =
+            self.seen[key as usize].iter().filter(|seen| (revision..until).contains(&seen.at));
+        seen.filter(|seen| seen.numbers.is_some_and(|(create, ..)| create <= revision)).count()
+    }
+
+    /// Whether some sighting of a key behind a revision says that its life of then is over.
+    pub(super) fn is_gone_later(&self, key: u32, revision: i64) -> bool {
+        let behind = self.seen[key as usize].iter().filter(|seen| seen.at >= revision);
+        behind.into_iter().any(|seen| seen.numbers.is_none_or(|(create, ..)| create > revision))
+    }
+
     fn is_open(&self, key: u32) -> bool {
         self.is_open[key as usize]
     }
@@ -97,10 +113,25 @@ impl Timeline {
             if single != SEVERAL && !self.is_open(single) {
                 continue;
             }
-            let Some(response) = &operation.response else { continue };
             if place.revision == 0 {
                 continue;
             }
+            let at = place.revision;
+            match place.shows {
+                Shows::Nothing => continue,
+                Shows::Absent => {
+                    self.seen[single as usize].push(Seen { at, numbers: None });
+                    continue;
+                }
+                Shows::One => {
+                    let Glimpse { create, modified, version } = history.glimpses[index];
+                    let numbers = Some((create, modified, version));
+                    self.seen[single as usize].push(Seen { at, numbers });
+                    continue;
+                }
+                Shows::Several => {}
+            }
+            let Some(response) = &operation.response else { continue };
             if let (Request::Range(range), Body::Range { kvs, .. }) =
                 (&operation.request, &response.body)
                 && let [kv] = kvs.as_slice()
@@ -158,14 +189,7 @@ impl Timeline {
         for kv in kvs {
             self.observe_key(history, kv, at);
         }
-        let is_whole = !more
-            && range.min_mod_revision == 0
-            && range.max_mod_revision == 0
-            && range.min_create_revision == 0
-            && range.max_create_revision == 0
-            && range.sort_target == SortTarget::Key
-            && range.sort_order != SortOrder::Descend;
-        if !is_whole {
+        if more || !is_whole(range) {
             return;
         }
         let mut shown = kvs.iter().map(|kv| kv.key.0.as_slice()).peekable();

@@ -2,7 +2,7 @@
 //!
 //! What it records has happened, so the checker must accept it.
 
-use super::model::{Model, failure};
+use super::model::{KEPT_S, Model, failure};
 use crate::history::{
     Bytes, Compare, CompareResult, CompareTarget, DeleteRange, Operation, Outcome, Put, Range,
     Request, Response, SortOrder, SortTarget, Txn,
@@ -42,6 +42,8 @@ pub(super) struct Shape {
     pub(super) repeated: u64,
     /// Only puts, gets and deletes of single keys.
     pub(super) plain: bool,
+    /// With leases, and as slow as they need.
+    pub(super) leases: bool,
 }
 
 enum Client {
@@ -56,6 +58,8 @@ pub(super) struct Cluster {
     shape: Shape,
     model: Model,
     now: u64,
+    /// How long a step of the dice takes, in nanoseconds.
+    pace_ns: u64,
     history: Vec<Operation>,
     /// Requests whose clients gave up, and which may still take effect.
     lingering: Vec<usize>,
@@ -72,6 +76,8 @@ pub(super) struct Past {
     pub(super) born: Vec<u64>,
     pub(super) cuts: Vec<(u64, i64)>,
     pub(super) end: u64,
+    /// How long a step of the dice took, in nanoseconds.
+    pub(super) pace_ns: u64,
 }
 
 /// A history that really happened.
@@ -92,6 +98,12 @@ pub(super) fn history_and_past(seed: u64, shape: Shape) -> (Vec<Operation>, Past
         shape,
         model: Model::new(),
         now: 0,
+        // With leases: so fast that some are renewed in time, or so slow that many are not.
+        pace_ns: match shape.leases {
+            true if seed.is_multiple_of(2) => 80_000_000,
+            true => 300_000_000,
+            false => 1_000,
+        },
         history: Vec::new(),
         lingering: Vec::new(),
         values: 0,
@@ -99,8 +111,8 @@ pub(super) fn history_and_past(seed: u64, shape: Shape) -> (Vec<Operation>, Past
         cuts: Vec::new(),
     };
     cluster.run();
-    let Cluster { history, model: store, born, cuts, now: end, .. } = cluster;
-    (history, Past { store, born, cuts, end })
+    let Cluster { history, model: store, born, cuts, now: end, pace_ns, .. } = cluster;
+    (history, Past { store, born, cuts, end, pace_ns })
 }
 
 impl Cluster {
@@ -109,8 +121,10 @@ impl Cluster {
         while (self.history.len() as u64) < self.shape.operations
             || clients.iter().any(|client| !matches!(client, Client::Idle))
         {
-            self.now += self.dice.below(3) * 1_000;
+            self.now += self.dice.below(3) * self.pace_ns;
+            self.model.now = self.now;
             self.linger();
+            self.expire();
             let client = self.dice.below(self.shape.clients) as usize;
             clients[client] = match clients[client] {
                 Client::Idle if (self.history.len() as u64) < self.shape.operations => {
@@ -132,6 +146,42 @@ impl Cluster {
             let at = self.dice.below(self.lingering.len() as u64) as usize;
             let op = self.lingering.swap_remove(at);
             self.take_effect(op, false);
+        }
+    }
+
+    /// Some of the leases whose time is over end.
+    fn expire(&mut self) {
+        let due = self.model.leases.iter().filter(|(_, until)| **until <= self.now);
+        let due: Vec<i64> = due.map(|(id, _)| *id).collect();
+        for id in due {
+            if self.dice.chance(30) {
+                self.model.end(id);
+            }
+        }
+    }
+
+    fn lease(&mut self) -> i64 {
+        if !self.shape.leases {
+            return 0;
+        }
+        match self.dice.below(8) {
+            0..4 => 1 + self.dice.below(3) as i64,
+            4 => self.model.leases.keys().last().copied().unwrap_or(0),
+            _ => 0,
+        }
+    }
+
+    fn lease_request(&mut self) -> Request {
+        let id = 1 + self.dice.below(3) as i64;
+        match self.dice.below(16) {
+            0..5 => {
+                let id = if self.dice.chance(25) { 0 } else { id };
+                Request::LeaseGrant { id, ttl_s: KEPT_S }
+            }
+            5..8 => Request::LeaseRevoke { id },
+            8..14 => Request::LeaseKeepAlive { id },
+            14 => Request::LeaseTimeToLive { id, keys: true },
+            _ => Request::LeaseLeases {},
         }
     }
 
@@ -237,13 +287,17 @@ impl Cluster {
     }
 
     fn request(&mut self) -> Request {
+        if self.shape.leases && self.dice.chance(40) {
+            return self.lease_request();
+        }
         let kind = self.dice.below(100);
         if self.shape.plain {
             let key = self.key();
             return match kind {
                 0..45 => {
                     let prev_kv = self.dice.chance(20);
-                    Request::Put(Put { key, value: self.value(), prev_kv, ..Put::default() })
+                    let lease = self.lease();
+                    Request::Put(Put { key, value: self.value(), lease, prev_kv, ..Put::default() })
                 }
                 45..60 => Request::DeleteRange(DeleteRange { key, ..DeleteRange::default() }),
                 _ => Request::Range(Range { key, ..Range::default() }),
@@ -267,11 +321,12 @@ impl Cluster {
     fn put(&mut self) -> Request {
         let ignore_value = self.dice.chance(8);
         let ignore_lease = self.dice.chance(8);
+        let lease = self.lease();
         let value = self.value();
         Request::Put(Put {
             key: self.key(),
             value: if ignore_value { Bytes::default() } else { value },
-            lease: if ignore_lease { 0 } else { self.dice.below(3) as i64 },
+            lease: if ignore_lease { 0 } else { lease },
             prev_kv: self.dice.chance(30),
             ignore_value,
             ignore_lease,

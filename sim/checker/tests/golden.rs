@@ -215,6 +215,87 @@ fn refusal() {
     ));
 }
 
+/// A renewal of a live lease is told that there is none; and its key goes before its time.
+#[test]
+fn lease_expired_early() {
+    assert_snapshot!(explain(
+        r#"
+        1 0..10 {"lease_grant":{"id":7,"ttl_s":5}} → {"revision":1,"lease_grant":{"id":7,"ttl_s":5}}
+        1 20..30 {"put":{"key":"a","value":"1","lease":7}} → {"revision":2,"put":{}}
+        1 40..50 {"lease_grant":{"id":8,"ttl_s":5}} → {"revision":2,"lease_grant":{"id":8,"ttl_s":5}}
+        2 100000..100010 {"lease_keep_alive":{"id":8}} → {"revision":2,"lease_keep_alive":{"id":8,"ttl_s":5}}
+        2 200000..200010 {"lease_keep_alive":{"id":8}} → {"revision":2,"lease_keep_alive":{"id":8,"ttl_s":0}}
+        2 300000..300010 {"range":{"key":"a"}} → {"revision":3,"range":{"kvs":[],"count":0}}
+        "#
+    ));
+}
+
+/// A lease is revoked, and only one of its two keys goes.
+#[test]
+fn lease_kept_keys() {
+    assert_snapshot!(explain(
+        r#"
+        1 0..10 {"lease_grant":{"id":7,"ttl_s":5}} → {"revision":1,"lease_grant":{"id":7,"ttl_s":5}}
+        1 20..30 {"put":{"key":"a","value":"1","lease":7}} → {"revision":2,"put":{}}
+        1 40..50 {"put":{"key":"b","value":"2","lease":7}} → {"revision":3,"put":{}}
+        1 60..70 {"lease_revoke":{"id":7}} → {"revision":4,"lease_revoke":{}}
+        2 80..90 {"range":{"key":"a","range_end":"c"}} → {"revision":4,"range":{"kvs":[{"key":"b","create_revision":3,"mod_revision":3,"version":1,"value":"2","lease":7}],"count":1}}
+        "#
+    ));
+}
+
+/// A lease that was revoked is renewed.
+#[test]
+fn lease_revived() {
+    assert_snapshot!(explain(
+        r#"
+        1 0..10 {"lease_grant":{"id":7,"ttl_s":5}} → {"revision":1,"lease_grant":{"id":7,"ttl_s":5}}
+        1 20..30 {"lease_revoke":{"id":7}} → {"revision":1,"lease_revoke":{}}
+        2 40..50 {"lease_keep_alive":{"id":7}} → {"revision":1,"lease_keep_alive":{"id":7,"ttl_s":5}}
+        "#
+    ));
+}
+
+/// A lease is shorter than asked for, has a key that it never had, and is listed beside one that never was.
+#[test]
+fn lease_content() {
+    assert_snapshot!(explain(
+        r#"
+        1 0..10 {"lease_grant":{"id":7,"ttl_s":5}} → {"revision":1,"lease_grant":{"id":7,"ttl_s":4}}
+        1 20..30 {"put":{"key":"a","value":"1","lease":7}} → {"revision":2,"put":{}}
+        1 40..50 {"lease_time_to_live":{"id":7,"keys":true}} → {"revision":2,"lease_time_to_live":{"id":7,"ttl_s":3,"granted_ttl_s":4,"keys":["a","b"]}}
+        1 60..70 {"lease_leases":{}} → {"revision":2,"lease_leases":{"ids":[7,9]}}
+        "#
+    ));
+}
+
+/// A put to a lease that is gone is done, a put to one that is there is refused, and one is granted twice.
+#[test]
+fn lease_refusal() {
+    assert_snapshot!(explain(
+        r#"
+        1 0..10 {"lease_grant":{"id":7,"ttl_s":5}} → {"revision":1,"lease_grant":{"id":7,"ttl_s":5}}
+        1 20..30 {"put":{"key":"a","value":"1","lease":7}} → !etcdserver: requested lease not found
+        1 40..50 {"lease_grant":{"id":8,"ttl_s":5}} → {"revision":1,"lease_grant":{"id":8,"ttl_s":5}}
+        1 60..70 {"lease_grant":{"id":8,"ttl_s":5}} → {"revision":1,"lease_grant":{"id":8,"ttl_s":5}}
+        1 80..90 {"put":{"key":"a","value":"2","lease":9}} → {"revision":2,"put":{}}
+        "#
+    ));
+}
+
+/// An expiry with its key is a revision that nobody asked for, and nothing is wrong with it.
+#[test]
+fn lease_expired() {
+    assert_snapshot!(explain(
+        r#"
+        1 0..10 {"lease_grant":{"id":7,"ttl_s":1}} → {"revision":1,"lease_grant":{"id":7,"ttl_s":1}}
+        1 20..30 {"put":{"key":"a","value":"1","lease":7}} → {"revision":2,"put":{}}
+        2 2000000..2000010 {"range":{"key":"a"}} → {"revision":3,"range":{"kvs":[],"count":0}}
+        2 2000020..2000030 {"range":{"key":"b","serializable":true}} → {"revision":1,"range":{"kvs":[],"count":0}}
+        "#
+    ));
+}
+
 /// Lines that cannot be a history are the recorder's fault, and nothing is judged.
 #[test]
 fn malformed() {

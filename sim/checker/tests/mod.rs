@@ -1,6 +1,7 @@
 //! Tests of the checker: it must accept what can happen, and name what cannot.
 
 mod between;
+mod break_leases;
 mod brute;
 mod cluster;
 mod golden;
@@ -9,6 +10,7 @@ mod model;
 mod mutate;
 mod services;
 mod services_golden;
+mod shrinks;
 mod watch_breaks;
 mod watch_golden;
 mod watch_script;

@@ -18,6 +18,15 @@ pub(super) struct Model {
     past: Vec<State>,
     /// Compactions: (revision of the store when it was done, revision compacted to).
     compactions: Vec<(i64, i64)>,
+    /// Live leases, with the moment from which they may expire.
+    pub(super) leases: BTreeMap<i64, u64>,
+    /// The time, for leases.
+    pub(super) now: u64,
+    /// Nanoseconds that a second of TTL lasts.
+    pub(super) second_ns: u64,
+    granted: i64,
+    /// Leases that ended with keys: the lease and the revision.
+    pub(super) ended: Vec<(i64, i64)>,
     /// Order of equals in a sorted answer.
     pub(super) flip_ties: bool,
 }
@@ -27,11 +36,22 @@ pub(super) fn failure(message: &str) -> Failure {
 }
 
 const COMPACTED: &str = "etcdserver: mvcc: required revision has been compacted";
+/// The TTL of all leases, in seconds.
+pub(super) const KEPT_S: i64 = 1;
 const FUTURE: &str = "etcdserver: mvcc: required revision is a future revision";
 
 impl Model {
     pub(super) fn new() -> Self {
-        Self { past: vec![State::new(), State::new()], compactions: Vec::new(), flip_ties: false }
+        Self {
+            past: vec![State::new(), State::new()],
+            compactions: Vec::new(),
+            leases: BTreeMap::new(),
+            now: 0,
+            second_ns: 1_000_000_000,
+            granted: 0,
+            ended: Vec::new(),
+            flip_ties: false,
+        }
     }
 
     pub(super) fn revision(&self) -> i64 {
@@ -67,6 +87,12 @@ impl Model {
             .collect()
     }
 
+    /// The keys of a lease at a revision.
+    pub(super) fn keys_of(&self, lease: i64, revision: i64) -> Vec<KeyValue> {
+        let state = self.past[revision as usize].values();
+        state.filter(|kv| kv.lease == lease).cloned().collect()
+    }
+
     /// Whether a key exists at every revision from this one on.
     pub(super) fn exists_from(&self, key: &Bytes, revision: i64) -> bool {
         self.past[revision as usize..].iter().all(|state| state.contains_key(key))
@@ -75,8 +101,17 @@ impl Model {
     /// Does a request.
     pub(super) fn apply(&mut self, request: &Request) -> Result<Response, Failure> {
         let before = self.revision();
-        if let Request::Compact { revision, .. } = request {
-            return self.compact(*revision);
+        match request {
+            Request::Compact { revision, .. } => return self.compact(*revision),
+            Request::LeaseGrant { id, ttl_s } => return self.grant(*id, *ttl_s),
+            Request::LeaseRevoke { id } => return self.revoke(*id),
+            Request::LeaseKeepAlive { id } => return Ok(self.keep_alive(*id)),
+            Request::LeaseTimeToLive { id, .. } => return Ok(self.time_to_live(*id)),
+            Request::LeaseLeases {} => {
+                let ids = self.leases.keys().copied().collect();
+                return Ok(respond(self.revision(), Body::LeaseLeases { ids }));
+            }
+            _ => {}
         }
         let state = self.past.last().expect("never empty").clone();
         let mut run =
@@ -99,6 +134,57 @@ impl Model {
         }
         self.compactions.push((self.revision(), revision));
         Ok(respond(self.revision(), Body::Compact {}))
+    }
+
+    fn grant(&mut self, id: i64, ttl_s: i64) -> Result<Response, Failure> {
+        if self.leases.contains_key(&id) {
+            return Err(failure("etcdserver: lease already exists"));
+        }
+        self.granted += 1;
+        let id = if id == 0 { 1_000 + self.granted } else { id };
+        self.leases.insert(id, self.now + ttl_s as u64 * self.second_ns);
+        Ok(respond(self.revision(), Body::LeaseGrant { id, ttl_s }))
+    }
+
+    fn revoke(&mut self, id: i64) -> Result<Response, Failure> {
+        if !self.leases.contains_key(&id) {
+            return Err(failure("etcdserver: requested lease not found"));
+        }
+        self.end(id);
+        Ok(respond(self.revision(), Body::LeaseRevoke {}))
+    }
+
+    /// Ends a lease, with its keys if it has any.
+    pub(super) fn end(&mut self, id: i64) {
+        self.leases.remove(&id);
+        let mut state = self.past.last().expect("never empty").clone();
+        let before = state.len();
+        state.retain(|_, kv| kv.lease != id);
+        if state.len() < before {
+            self.past.push(state);
+            self.ended.push((id, self.revision()));
+        }
+    }
+
+    fn keep_alive(&mut self, id: i64) -> Response {
+        let ttl_s = if self.leases.contains_key(&id) { KEPT_S } else { 0 };
+        if let Some(until) = self.leases.get_mut(&id) {
+            *until = (*until).max(self.now + KEPT_S as u64 * self.second_ns);
+        }
+        respond(self.revision(), Body::LeaseKeepAlive { id, ttl_s })
+    }
+
+    fn time_to_live(&self, id: i64) -> Response {
+        let state = self.past.last().expect("never empty");
+        let keys = state.values().filter(|kv| kv.lease == id && id != 0).map(|kv| kv.key.clone());
+        let is_alive = self.leases.contains_key(&id);
+        let body = Body::LeaseTimeToLive {
+            id,
+            ttl_s: if is_alive { 1 } else { -1 },
+            granted_ttl_s: if is_alive { KEPT_S } else { 0 },
+            keys: keys.collect(),
+        };
+        respond(self.revision(), body)
     }
 
     fn compacted(&self) -> i64 {
@@ -139,6 +225,9 @@ impl Run<'_> {
                 if range.revision > 0 && range.revision < self.model.compacted() =>
             {
                 Err(failure(COMPACTED))
+            }
+            Request::Put(put) if put.lease != 0 && !self.model.leases.contains_key(&put.lease) => {
+                Err(failure("etcdserver: requested lease not found"))
             }
             Request::Put(put)
                 if (put.ignore_value || put.ignore_lease)

@@ -200,10 +200,25 @@ impl Service for Elections {
 struct Locks {
     store: Model,
     owners: Vec<(Bytes, Request)>,
+    /// Leases that were granted, and those of them that are in use: each of them up to a number.
+    granted: i64,
     leases: i64,
+    /// The leases are those of sessions that nobody here was granted, and some of them end.
+    is_foreign: bool,
 }
 
 impl Locks {
+    fn new() -> Self {
+        let (store, owners) = (Model::new(), Vec::new());
+        Self { store, owners, granted: 0, leases: 0, is_foreign: false }
+    }
+
+    fn foreign() -> Self {
+        let mut locks = Self { granted: 100, is_foreign: true, ..Self::new() };
+        locks.store.leases = (1..=locks.granted).map(|id| (id, u64::MAX)).collect();
+        locks
+    }
+
     fn write(&mut self, request: &Request) {
         self.store.apply(request).expect("nothing that is refused");
     }
@@ -215,9 +230,21 @@ impl Service for Locks {
         dice: &mut Dice,
         applies: bool,
     ) -> (Request, Option<String>, Result<Response, String>) {
+        if self.is_foreign && self.leases > 0 && dice.chance(10) {
+            self.store.end(1 + dice.below(self.leases as u64) as i64);
+        }
         let kind = dice.below(4);
         let last = dice.below(self.owners.len().max(1) as u64) as usize;
         let (request, body) = match kind {
+            0 | 1 if self.granted == self.leases => {
+                let id = self.granted + 1;
+                let request = Request::LeaseGrant { id, ttl_s: 60 };
+                if applies {
+                    self.granted = id;
+                    self.write(&request);
+                }
+                (request, Body::LeaseGrant { id, ttl_s: 60 })
+            }
             0 | 1 => {
                 self.leases += 1;
                 let (name, lease) =
@@ -378,14 +405,15 @@ fn service(kind: u64) -> Box<dyn Service> {
         0 => Box::new(Members::new()),
         1 => Box::<Elections>::default(),
         2 => Box::new(Auth::new()),
-        _ => Box::new(Locks { store: Model::new(), owners: Vec::new(), leases: 0 }),
+        3 => Box::new(Locks::new()),
+        _ => Box::new(Locks::foreign()),
     }
 }
 
 /// What really happened is kept, one after the other or at the same time.
 #[test]
 fn what_happened_is_kept() {
-    for kind in 0..4 {
+    for kind in 0..5 {
         for seed in 0..3_000 {
             let operations = run(&mut *service(kind), seed, 30, seed % 4 * 70_000);
             let report = check(&operations, None);

@@ -26,7 +26,7 @@ pub(super) fn watched(seed: u64, shape: Shape, watches: u64) -> (Vec<Operation>,
 fn watch(dice: &mut Dice, past: &Past, shape: Shape, number: u64) -> Operation {
     let call = dice.below(past.end + 1);
     // Some go on for long after everything has happened, and hear of it all.
-    let returned = call + dice.below(past.end - call + 1) + dice.below(2) * 1_000_000;
+    let returned = call + dice.below(past.end - call + 1) + dice.below(2) * 1_000 * past.pace_ns;
     let asked = asked(dice, past, shape, call);
     let mut teller = Teller { dice, past, asked: &asked, now: call, told: 0, messages: Vec::new() };
     teller.tell(returned);
@@ -81,7 +81,9 @@ struct Teller<'t> {
 
 impl Teller<'_> {
     fn tell(&mut self, until: u64) {
-        self.now += self.dice.below(2_000);
+        // At the pace of the history: one that takes a minute is not looked at every few microseconds.
+        let pace_ns = self.past.pace_ns;
+        self.now += self.dice.below(2 * pace_ns);
         if self.now > until {
             return;
         }
@@ -93,7 +95,8 @@ impl Teller<'_> {
         self.push(WatchMessage { revision, created: true, ..WatchMessage::default() });
         let mut shown = revision;
         loop {
-            self.now += self.dice.below(if self.now < self.past.end { 20_000 } else { 400_000 });
+            let steps = if self.now < self.past.end { 20 } else { 400 };
+            self.now += self.dice.below(steps * pace_ns);
             if self.now > until || self.is_canceled(shown) {
                 return;
             }
