@@ -186,6 +186,16 @@ pub const RULES: &[Rule] = &[
         source: "etcd API reference, HashKVRequest; data corruption: checks",
     },
     Rule {
+        id: "lock-owner",
+        promise: "Whoever is given a lock has the oldest key under its name, at the revision of the answer.",
+        source: "etcd API reference, concurrency: LockResponse.key; recipes, locks",
+    },
+    Rule {
+        id: "election-leader",
+        promise: "Whoever is shown as leader has the oldest key of the election, as it was last put.",
+        source: "etcd API reference, concurrency: LeaderResponse.kv",
+    },
+    Rule {
         id: "election-fenced",
         promise: "Once somebody has won an election, no leadership of an older revision wins, proclaims or is shown.",
         source: "etcd API reference, concurrency: LeaderKey.rev orders ownership",

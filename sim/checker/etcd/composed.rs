@@ -1,17 +1,17 @@
 //! Locks and elections as the writes that a member does for them.
 //!
 //! etcd's lock and election services are clients of its own store: taking a lock puts a key with the name and the
-//! lease, giving it back deletes the key. Their answers do not say which revisions that made. So each stands in the
+//! lease, giving it back deletes the key. Most answers do not say which revisions that made. So each stands in the
 //! history a second time, as the writes that it may have done, with unknown outcomes: evidence and search then find
-//! their revisions, if they made any.
+//! their revisions, if they made any. Who proclaims is told the revision of his one write.
 //!
 //! Not known: the key of who asked for a lock without a lease and was not answered.
 //!
 //! Not used: that an answer says that the key was put. A write that may have happened explains no less.
 
 use crate::history::{
-    Body, Bytes, Compare, CompareResult, CompareTarget, DeleteRange, LeaderKey, Operation, Outcome, Put,
-    Request, Txn,
+    Body, Bytes, Compare, CompareResult, CompareTarget, DeleteRange, LeaderKey, Operation, Outcome,
+    Put, Request, Response, Txn,
 };
 
 /// The history with those writes added behind each such operation; `None` if there is none.
@@ -23,8 +23,9 @@ pub(super) fn with_writes(operations: &[Operation]) -> Option<Vec<Operation>> {
     for operation in operations {
         all.push(operation.clone());
         for request in writes(operation) {
-            let (response, error, outcome) = (None, None, Outcome::Unknown);
-            all.push(Operation { request, response, error, outcome, ..operation.clone() });
+            let response = answer(operation);
+            let outcome = if response.is_some() { Outcome::Ok } else { Outcome::Unknown };
+            all.push(Operation { request, response, error: None, outcome, ..operation.clone() });
         }
     }
     Some(all)
@@ -40,6 +41,17 @@ pub(super) fn is_composed(operation: &Operation) -> bool {
             | Request::Proclaim { .. }
             | Request::Resign { .. }
     )
+}
+
+/// What the one write of an operation must have been answered, where that follows.
+fn answer(operation: &Operation) -> Option<Response> {
+    let Request::Proclaim { leader, .. } = &operation.request else { return None };
+    let whole = operation.response.as_ref()?;
+    // Who names no lease gets one that he is not told of.
+    let is_known = operation.outcome == Outcome::Ok && whole.revision != 0 && leader.lease != 0;
+    let put = Response { revision: 0, body: Body::Put { prev_kv: None }, ..whole.clone() };
+    let body = Body::Txn { succeeded: true, responses: vec![put] };
+    is_known.then(|| Response { body, ..whole.clone() })
 }
 
 /// Everything that an operation may have written, each write on its own.

@@ -274,6 +274,14 @@ impl<'a> Evidence<'a> {
                 _ => {}
             }
             let Some(response) = &operation.response else { continue };
+            if let Body::Campaign { leader } = &response.body
+                && is_hole(leader.revision)
+                && let Some(key) = history.keys.id(&leader.key.0)
+            {
+                let (value, kv, by) = (None, None, index as u32);
+                let put = Sighting { key, value, kv, by, times: 1, is_gone: false };
+                self.note(leader.revision, put);
+            }
             each_shown(&operation.request, response, &mut |kv, has_value| {
                 let by_mod = is_hole(kv.mod_revision);
                 let by_create =
@@ -462,6 +470,7 @@ pub(super) fn each_shown<'a>(
                 each_shown(request, response, each);
             }
         }
+        (_, Body::Leader { kv }) => each(kv, true),
         (_, Body::Watch { messages }) => {
             for event in messages.iter().flat_map(|message| &message.events) {
                 if event.kind == EventKind::Put {

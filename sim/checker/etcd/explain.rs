@@ -272,6 +272,7 @@ impl<'a> Explain<'_, 'a> {
                 );
                 ("refusal", sentence, NOBODY)
             }
+            Clue::Owner(oldest) => self.owned(index, at, main, oldest.as_ref()),
             Clue::Key { held, .. } if kind == Kind::Refused => {
                 let sentence = format!(
                     "{} was refused as \"key not found\", but the key existed from revision {} until {at} at \
@@ -298,7 +299,7 @@ impl<'a> Explain<'_, 'a> {
             rule => rule,
         };
         let from = match &main.clue {
-            Clue::Key { held, .. } => held.modified.clamp(1, at),
+            Clue::Key { held, .. } | Clue::Owner(Some(held)) => held.modified.clamp(1, at),
             _ => at,
         };
         let mut violation = self.violation(rule, sentence, &[other, index], (from, at));
@@ -312,6 +313,33 @@ impl<'a> Explain<'_, 'a> {
             })
             .collect();
         violation
+    }
+
+    /// Somebody was told to own a lock, or shown to lead, without the oldest key.
+    fn owned(
+        &self,
+        index: u32,
+        at: i64,
+        diff: &Diff<'a>,
+        oldest: Option<&Slot<'a>>,
+    ) -> (&'static str, String, u32) {
+        let (rule, what) = match self.op(index).request {
+            Request::Lock { .. } => ("lock-owner", "was given the lock with the key"),
+            _ => ("election-leader", "was shown as leader the key"),
+        };
+        let writer = oldest.map_or(NOBODY, |slot| slot.writer);
+        let end = match writer {
+            NOBODY => "there was no key under its name".to_owned(),
+            writer => {
+                format!("the oldest key was {}, put by {}", diff.expected, self.who(writer))
+            }
+        };
+        let sentence = format!(
+            "{}, answered at revision {at}, {what} {}, but {end}.",
+            self.who(index),
+            diff.actual
+        );
+        (rule, sentence, writer)
     }
 
     fn key(

@@ -10,7 +10,8 @@ use super::keys::Keys;
 use super::store::{Slot, Store};
 use crate::checker::render;
 use crate::history::{
-    Body, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Put, Request, Response, Txn,
+    Body, Bytes, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Put, Request,
+    Response, Txn,
 };
 
 /// One property of an answer that is not what the store must have said.
@@ -29,6 +30,8 @@ pub(super) struct Diff<'a> {
 pub(super) enum Clue<'a> {
     /// A key was not seen as the store held it.
     Key { key: &'a [u8], held: Slot<'a>, seen: Option<&'a KeyValue> },
+    /// Somebody else had the oldest key of a lock or an election, or nobody had any.
+    Owner(Option<Slot<'a>>),
     /// The request should have been refused.
     NotRefused,
     /// Any other field.
@@ -160,7 +163,43 @@ impl<'s, 'a> Judge<'s, 'a> {
             Request::Put(put) => self.put(put, body),
             Request::DeleteRange(delete) => self.delete(delete, body),
             Request::LeaseRevoke { id } => self.end_lease(*id),
+            Request::Lock { name, .. } => {
+                if let Some(Body::Lock { key }) = body {
+                    self.own(name, key, None);
+                }
+            }
+            Request::Leader { name } => {
+                if let Some(Body::Leader { kv }) = body {
+                    self.own(name, &kv.key, Some(kv));
+                }
+            }
             _ => {}
+        }
+    }
+
+    /// Whoever owns a lock or an election has its oldest key.
+    fn own(&mut self, name: &Bytes, key: &'a Bytes, shown: Option<&'a KeyValue>) {
+        let span = self.keys.span(&[&name.0[..], b"/"].concat(), &[&name.0[..], b"0"].concat());
+        let alive = self.store.alive_in(span.clone());
+        let oldest = alive.min_by_key(|id| self.store.get(*id).create);
+        let text = |id: u32| {
+            let (name, created) = (self.keys.name(id).escape_ascii(), self.store.get(id).create);
+            format!("{name}, created by revision {created}")
+        };
+        match oldest {
+            Some(id) if self.keys.name(id) == key.0 => {
+                let held = *self.store.get(id);
+                if shown.is_some() {
+                    answer::compare_key(self.keys, id, &held, shown, "leader", &mut self.diffs);
+                }
+            }
+            oldest => self.diffs.push(Diff {
+                what: "oldest key".to_owned(),
+                expected: oldest.map_or("none".to_owned(), text),
+                actual: key.to_string(),
+                spans: vec![span],
+                clue: Clue::Owner(oldest.map(|id| *self.store.get(id))),
+            }),
         }
     }
 

@@ -160,6 +160,8 @@ fn answered(request: &Request, response: &Response) -> Kind {
         Request::Compact { .. } => Kind::Compaction,
         Request::LeaseGrant { .. } => Kind::Read,
         Request::LeaseRevoke { .. } => Kind::Revocation,
+        // Who owns was read there; other answers of these services may carry an older header.
+        Request::Lock { .. } | Request::Leader { .. } if response.revision != 0 => Kind::Read,
         // What it was told, message by message, is judged apart.
         Request::Watch(_) => Kind::Idle,
         Request::DeleteRange(_) | Request::Txn(_) => {

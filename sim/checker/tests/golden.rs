@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use crate::checker::etcd::check;
-use crate::checker::render;
+use crate::checker::{RULES, render};
 use crate::history::{Operation, Request, Response};
 
 /// Makes a history from lines of `client[/user] call..return request → response`, times in microseconds, in JSON;
@@ -306,4 +306,18 @@ fn malformed() {
         2 30..20 {"put":{"key":"a","value":"1"}} → !etcdserver: request timed out
         "#
     ));
+}
+
+/// Every rule has an explanation here or beside the other checkers, for readers to see.
+#[test]
+fn every_rule_is_explained() {
+    let mut texts = String::new();
+    for folder in ["sim/checker/tests/snapshots", "sim/check/snapshots"] {
+        for entry in std::fs::read_dir(folder).unwrap() {
+            texts += &std::fs::read_to_string(entry.unwrap().path()).unwrap();
+        }
+    }
+    let ids = RULES.iter().map(|rule| rule.id);
+    let missing: Vec<&str> = ids.filter(|id| !texts.contains(&format!("\n{id}: "))).collect();
+    assert_eq!(missing, [""; 0], "rules without an explanation");
 }

@@ -6,6 +6,7 @@ mod brute;
 mod cluster;
 mod golden;
 mod kept;
+mod locks;
 mod model;
 mod mutate;
 mod services;

@@ -3,15 +3,16 @@
 use std::collections::BTreeSet;
 
 use super::cluster::Dice;
+use super::locks::Locks;
 use super::model::{Model, failure};
 use crate::checker::{Verdict, check, render};
 use crate::history::{
-    Body, Bytes, DeleteRange, KeyValue, LeaderKey, Member, Operation, Outcome, PermissionKind, Put,
-    Range, Request, Response,
+    Body, Bytes, KeyValue, LeaderKey, Member, Operation, Outcome, PermissionKind, Put, Range,
+    Request, Response,
 };
 
 /// A service in one step: what is asked, by whom, and what comes of it. Without `applies` nothing comes of it.
-trait Service {
+pub(super) trait Service {
     fn step(
         &mut self,
         dice: &mut Dice,
@@ -193,103 +194,6 @@ impl Service for Elections {
             }
         };
         (request, None, answer.map(plain).map_err(str::to_owned))
-    }
-}
-
-/// Two locks and an election over one store, with reads of their keys.
-struct Locks {
-    store: Model,
-    owners: Vec<(Bytes, Request)>,
-    /// Leases that were granted, and those of them that are in use: each of them up to a number.
-    granted: i64,
-    leases: i64,
-    /// The leases are those of sessions that nobody here was granted, and some of them end.
-    is_foreign: bool,
-}
-
-impl Locks {
-    fn new() -> Self {
-        let (store, owners) = (Model::new(), Vec::new());
-        Self { store, owners, granted: 0, leases: 0, is_foreign: false }
-    }
-
-    fn foreign() -> Self {
-        let mut locks = Self { granted: 100, is_foreign: true, ..Self::new() };
-        locks.store.leases = (1..=locks.granted).map(|id| (id, u64::MAX)).collect();
-        locks
-    }
-
-    fn write(&mut self, request: &Request) {
-        self.store.apply(request).expect("nothing that is refused");
-    }
-}
-
-impl Service for Locks {
-    fn step(
-        &mut self,
-        dice: &mut Dice,
-        applies: bool,
-    ) -> (Request, Option<String>, Result<Response, String>) {
-        if self.is_foreign && self.leases > 0 && dice.chance(10) {
-            self.store.end(1 + dice.below(self.leases as u64) as i64);
-        }
-        let kind = dice.below(4);
-        let last = dice.below(self.owners.len().max(1) as u64) as usize;
-        let (request, body) = match kind {
-            0 | 1 if self.granted == self.leases => {
-                let id = self.granted + 1;
-                let request = Request::LeaseGrant { id, ttl_s: 60 };
-                if applies {
-                    self.granted = id;
-                    self.write(&request);
-                }
-                (request, Body::LeaseGrant { id, ttl_s: 60 })
-            }
-            0 | 1 => {
-                self.leases += 1;
-                let (name, lease) =
-                    (Bytes::from(["e", "l", "m"][dice.below(3) as usize]), self.leases);
-                let key = Bytes::from(format!("{name}/{lease:x}").as_str());
-                let value = if kind == 0 { Bytes::default() } else { Bytes::from("v") };
-                if applies {
-                    let put =
-                        Put { key: key.clone(), value: value.clone(), lease, ..Put::default() };
-                    self.write(&Request::Put(put));
-                }
-                let revision = self.store.revision();
-                let leader = LeaderKey { name: name.clone(), key: key.clone(), revision, lease };
-                if kind == 0 {
-                    let unlock = Request::Unlock { key: key.clone() };
-                    self.owners.extend(applies.then_some((key.clone(), unlock)));
-                    (Request::Lock { name, lease }, Body::Lock { key })
-                } else {
-                    let resign = Request::Resign { leader: leader.clone() };
-                    self.owners.extend(applies.then_some((key, resign)));
-                    (Request::Campaign { name, lease, value }, Body::Campaign { leader })
-                }
-            }
-            2 if !self.owners.is_empty() => {
-                let (key, request) = self.owners[last].clone();
-                if applies {
-                    self.owners.remove(last);
-                    self.write(&Request::DeleteRange(DeleteRange {
-                        key,
-                        ..DeleteRange::default()
-                    }));
-                }
-                let is_lock = matches!(request, Request::Unlock { .. });
-                (request, if is_lock { Body::Unlock {} } else { Body::Resign {} })
-            }
-            _ => {
-                let range =
-                    Range { key: "a".into(), range_end: Bytes(vec![0]), ..Range::default() };
-                let request = Request::Range(range);
-                let answer = self.store.apply(&request).map_err(|error| error.message);
-                return (request, None, answer);
-            }
-        };
-        let revision = self.store.revision();
-        (request, None, Ok(Response { revision, member_id: 0, raft_term: 0, body }))
     }
 }
 
@@ -499,6 +403,20 @@ const BREAKS: &[(&str, u64, &str, Break)] = &[
         let Some(first) = before.iter().find_map(won) else { return false };
         let Some(Body::Campaign { leader }) = body(operation) else { return false };
         leader.revision = first.revision;
+        true
+    }),
+    ("a lock is given to two", 3, "lock-owner", |operation, _| {
+        let Request::Leader { name } = operation.request.clone() else { return false };
+        let key = format!("{name}/63");
+        operation.request = Request::Lock { name, lease: 0x63 };
+        let Some(body) = body(operation) else { return false };
+        *body = Body::Lock { key: key.as_str().into() };
+        true
+    }),
+    ("somebody who never stood is shown as leader", 3, "election-leader", |operation, _| {
+        let Request::Leader { name } = operation.request.clone() else { return false };
+        let Some(Body::Leader { kv }) = body(operation) else { return false };
+        kv.key = format!("{name}/63").as_str().into();
         true
     }),
     ("a denied read is answered", 2, "auth-forbidden", |operation, _| {

@@ -10,6 +10,33 @@ fn explain(lines: &str) -> String {
     render::report(&check(&operations, None), &operations)
 }
 
+/// A lock is given away while somebody has an older key.
+#[test]
+fn lock_owner() {
+    assert_snapshot!(explain(
+        r#"
+        1 0..10 {"lease_grant":{"id":7,"ttl_s":60}} → {"revision":1,"lease_grant":{"id":7,"ttl_s":60}}
+        2 0..10 {"lease_grant":{"id":8,"ttl_s":60}} → {"revision":1,"lease_grant":{"id":8,"ttl_s":60}}
+        1 20..30 {"lock":{"name":"l","lease":7}} → {"revision":2,"lock":{"key":"l/7"}}
+        2 40..50 {"lock":{"name":"l","lease":8}} → {"revision":3,"lock":{"key":"l/8"}}
+        "#
+    ));
+}
+
+/// Somebody who still waits is shown as leader.
+#[test]
+fn election_leader() {
+    assert_snapshot!(explain(
+        r#"
+        1 0..10 {"lease_grant":{"id":7,"ttl_s":60}} → {"revision":1,"lease_grant":{"id":7,"ttl_s":60}}
+        2 0..10 {"lease_grant":{"id":8,"ttl_s":60}} → {"revision":1,"lease_grant":{"id":8,"ttl_s":60}}
+        1 20..30 {"campaign":{"name":"e","lease":7,"value":"a"}} → {"revision":2,"campaign":{"leader":{"name":"e","key":"e/7","revision":2,"lease":7}}}
+        2 35..90 {"campaign":{"name":"e","lease":8,"value":"b"}} → ?
+        3 40..50 {"leader":{"name":"e"}} → {"revision":3,"leader":{"kv":{"key":"e/8","create_revision":3,"mod_revision":3,"version":1,"value":"b","lease":8}}}
+        "#
+    ));
+}
+
 /// Somebody proclaims after another one has won.
 #[test]
 fn election_fenced() {
