@@ -14,6 +14,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("compaction-under-load", include_str!("../../scenarios/compaction-under-load.toml")),
     ("crash-follower", include_str!("../../scenarios/crash-follower.toml")),
     ("election-storm", include_str!("../../scenarios/election-storm.toml")),
+    ("lease-through-faults", include_str!("../../scenarios/lease-through-faults.toml")),
     ("lock-through-faults", include_str!("../../scenarios/lock-through-faults.toml")),
     ("one-member", include_str!("../../scenarios/one-member.toml")),
     ("partition-halves", include_str!("../../scenarios/partition-halves.toml")),
