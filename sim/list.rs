@@ -3,10 +3,11 @@
 use std::process::ExitCode;
 
 use crate::outcome::EXIT_USAGE;
+use crate::scenario::fault::Amount;
 use crate::scenario::{FaultKind, library};
-use crate::workload;
+use crate::{situations, workload};
 
-/// Prints every scenario, workload and fault with its sentence.
+/// Prints every scenario, workload, situation and fault with its sentence.
 #[expect(clippy::print_stdout, reason = "a command's answer")]
 pub fn main_list(json: bool) -> ExitCode {
     let mut rows: Vec<(&str, String, String)> = Vec::new();
@@ -19,13 +20,22 @@ pub fn main_list(json: bool) -> ExitCode {
             }
         }
     }
-    let faults = FaultKind::ALL.iter().map(|row| (row.1, row.2));
+    let faults = FaultKind::ALL.iter().map(|row| match row.says.amount() {
+        None => (row.name, row.about.to_string()),
+        Some(Amount(unit, low, usual, high)) => {
+            (row.name, format!("{} (amount: {unit}, {low} to {high}, usually {usual})", row.about))
+        }
+    });
     rows.extend(
         workload::ALL
             .iter()
             .map(|(name, about)| ("workload", (*name).to_string(), (*about).to_string())),
     );
-    rows.extend(faults.map(|(name, about)| ("fault", name.to_string(), about.to_string())));
+    let situations = situations::SITUATIONS.iter();
+    rows.extend(
+        situations.map(|(name, about)| ("situation", (*name).to_string(), (*about).to_string())),
+    );
+    rows.extend(faults.map(|(name, about)| ("fault", name.to_string(), about)));
     let mut last = "";
     for (kind, name, about) in &rows {
         if json {

@@ -31,6 +31,7 @@ mod outcome;
 mod replay;
 mod run;
 mod scenario;
+mod situations;
 mod sweep;
 mod table;
 mod trace;

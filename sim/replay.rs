@@ -8,7 +8,7 @@ use crate::folder::{Folder, read_plan};
 use crate::outcome::EXIT_USAGE;
 use crate::run::{self, Manner};
 use crate::scenario::plan::Plan;
-use crate::scenario::{draw, library};
+use crate::scenario::{draw, library, swarm};
 
 /// `sim run`.
 #[expect(clippy::print_stdout, reason = "a command's answer")]
@@ -28,7 +28,7 @@ pub fn main_run(args: &RunArgs) -> ExitCode {
     let repeat = format!("cargo sim run {} --seed {}", args.scenario, args.seed);
     once(
         &plan,
-        &scenario.source,
+        &swarm::settle(&scenario, args.seed).source,
         repeat,
         &How {
             json: args.json,

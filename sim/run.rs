@@ -23,6 +23,8 @@ pub mod convert;
 #[cfg(madsim)]
 mod judge;
 #[cfg(madsim)]
+mod links;
+#[cfg(madsim)]
 mod logs;
 #[cfg(madsim)]
 mod phases;
@@ -31,6 +33,8 @@ mod recorder;
 #[cfg(madsim)]
 mod recovery;
 mod thread;
+#[cfg(madsim)]
+mod troubles;
 #[cfg(madsim)]
 mod watch;
 #[cfg(madsim)]

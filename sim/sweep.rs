@@ -17,8 +17,8 @@ use crate::cli::SweepArgs;
 use crate::folder::{Folder, write_lines};
 use crate::outcome::{EXIT_UNMET, EXIT_USAGE, Summary, Verdict, exit_code};
 use crate::run::{self, Manner};
-use crate::scenario::{Scenario, draw, library};
-use crate::{junit, table};
+use crate::scenario::{Scenario, draw, library, swarm};
+use crate::{junit, situations, table};
 
 /// One run of a sweep.
 struct Item<'a> {
@@ -78,6 +78,7 @@ pub fn main_sweep(args: &SweepArgs) -> ExitCode {
 #[expect(clippy::print_stdout, reason = "a command's answer")]
 fn print_end(summaries: &[Summary], unmet: &[String]) {
     println!("{}", table::table(summaries));
+    println!("{}", situations::report(summaries));
     let failures: Vec<&Summary> =
         summaries.iter().filter(|it| it.verdict != Verdict::Kept).collect();
     for summary in failures.iter().take(FAILURES_SHOWN) {
@@ -185,7 +186,7 @@ fn one(item: &Item<'_>, args: &SweepArgs) -> Summary {
         run::execute(&plan, &Manner { trace_lines: run::TRACE_LINES, ..Manner::default() });
     let dir = out.join(format!("{}-{}", item.scenario.name, item.seed));
     let folder = Folder {
-        scenario: &item.scenario.source,
+        scenario: &swarm::settle(item.scenario, item.seed).source,
         plan: &plan,
         history: &finished.history,
         trace: &finished.trace,
@@ -207,10 +208,7 @@ fn unmet(scenarios: &[(&str, Scenario)], summaries: &[Summary]) -> Vec<String> {
             continue;
         }
         for (name, least) in &scenario.require {
-            let count: u64 = of_it
-                .iter()
-                .map(|it| it.met.get(name).or(it.faults.get(name)).copied().unwrap_or(0))
-                .sum();
+            let count: u64 = of_it.iter().map(|it| situations::count(it, name)).sum();
             if count < *least {
                 let name = format!("{}: `{name}` occurred {count} times", scenario.name);
                 unmet

@@ -2,75 +2,156 @@
 //!
 //! Invariants:
 //! * What a fault did, and nothing else, is undone at its end: a member that another fault holds down stays down.
-//! * Of several partitions at once, a link is cut while any of them cuts it.
-//! * A link is slow while any fault makes it so.
 //! * Whom a fault met is decided once, at its start.
+//! * A member that ended by itself because of its disk is buried and started again until it stays up: operators do that.
+//! * Rot is never in more disks at a time than a cluster can do without (Protocol-aware recovery, FAST'18, asks for
+//!   one whole copy; we ask for a majority).
 //!
 //! Watches one rule of its own, `leader-moved`: leadership that is said to have moved has.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+
+use tokio::sync::mpsc;
 
 use super::cluster::Cluster;
+use super::links::{Links, is_about_links};
 use super::recorder::Recorder;
+use super::troubles::{self, Clocks};
 use crate::scenario::FaultKind;
 use crate::scenario::plan::{Fault, Survival, Target};
-use crate::world::{self, Delay};
+use crate::world::{self, NodeId};
 
-/// A slow link: several times what clients' bytes need, so that much happens while one message is under way; short
-/// enough for heartbeats to come in time.
-const SLOW: Delay = Delay { min_ns: 5_000_000, max_ns: 250_000_000, tail_ppm: 0, tail_max_ns: 0 };
+/// After so long a member that ended by itself is started again: shorter than most faults last.
+const RESTART_AFTER_NS: u64 = 300_000_000;
+
+/// A fault that waits for a write that long has missed its moment.
+const STRIKE_PATIENCE_NS: u64 = 5_000_000_000;
+
+/// Something that is due.
+enum Due {
+    Start(Fault),
+    End(u32),
+    /// The moment that a fault waited for has come, and its further delay is over.
+    Strike(u32),
+    /// It never came.
+    GiveUp(u32),
+    /// A member that ended by itself is started again.
+    Restart(usize),
+}
 
 /// The faults of a run and what they hold at the moment.
 pub struct Agenda {
     cluster: Cluster,
     recorder: Recorder,
-    /// Faults that cut links: what, and whom.
-    partitions: BTreeMap<u32, (FaultKind, Vec<usize>)>,
-    /// Members with slow links, by the fault that slows them.
-    slow: BTreeMap<u32, Vec<usize>>,
-    /// Links that are cut now.
-    cut: BTreeSet<(usize, usize)>,
-    /// Members that are down, by the fault that holds them.
-    down: BTreeMap<usize, u32>,
+    links: Links,
+    clocks: Clocks,
+    /// Disks with troubles, by the fault that made them.
+    disks: BTreeMap<u32, Vec<usize>>,
+    /// Members that are down, by the fault that holds them; `None`: they ended by themselves.
+    down: BTreeMap<usize, Option<u32>>,
     /// Members that stand still, by the fault that holds them.
     paused: BTreeMap<usize, u32>,
+    /// Faults that wait for a moment, and whom they are to meet.
+    armed: BTreeMap<u32, (Fault, Vec<usize>)>,
+    /// By time, then by the order in which they were set.
+    due: BTreeMap<(u64, u64), Due>,
+    next_due: u64,
+    strikes: (mpsc::UnboundedSender<u32>, mpsc::UnboundedReceiver<u32>),
+    deaths: mpsc::UnboundedReceiver<usize>,
 }
 
 impl Agenda {
-    /// Nothing is broken yet.
+    /// Nothing is broken yet. `deaths`: members that end by themselves.
     #[must_use]
-    pub fn new(cluster: &Cluster, recorder: &Recorder) -> Self {
+    pub fn new(
+        cluster: &Cluster,
+        clients: &[NodeId],
+        recorder: &Recorder,
+        deaths: mpsc::UnboundedReceiver<usize>,
+    ) -> Self {
         Self {
             cluster: cluster.clone(),
             recorder: recorder.clone(),
-            partitions: BTreeMap::new(),
-            slow: BTreeMap::new(),
-            cut: BTreeSet::new(),
+            links: Links::new(cluster, clients),
+            clocks: Clocks::default(),
+            disks: BTreeMap::new(),
             down: BTreeMap::new(),
             paused: BTreeMap::new(),
+            armed: BTreeMap::new(),
+            due: BTreeMap::new(),
+            next_due: 0,
+            strikes: mpsc::unbounded_channel(),
+            deaths,
         }
     }
 
-    /// Does all faults, each at its time.
-    pub async fn run(&mut self, faults: &[Fault]) {
+    fn set_due(&mut self, at_ns: u64, what: Due) {
+        self.due.insert((at_ns, self.next_due), what);
+        self.next_due += 1;
+    }
+
+    /// Does all faults, each at its time, and goes on until `until_ns`.
+    pub async fn run(&mut self, faults: &[Fault], until_ns: u64) {
         let mut steps: Vec<(u64, bool, &Fault)> = Vec::new();
         for fault in faults {
             steps.push((fault.at_us, true, fault));
-            steps.push((fault.until_us, false, fault));
+            if fault.strike.is_none() {
+                steps.push((fault.until_us, false, fault));
+            }
         }
         // At one moment, ends come before starts; a fault of no length still starts before it ends.
         steps.sort_by_key(|(at_us, starts, fault)| {
             (*at_us, *starts && fault.at_us < fault.until_us, fault.id)
         });
         for (at_us, starts, fault) in steps {
-            let wait_ns = (at_us * 1000).saturating_sub(self.cluster.world.now_ns());
-            if wait_ns > 0 {
-                self.cluster.world.sleep(wait_ns).await;
+            let what = if starts { Due::Start(fault.clone()) } else { Due::End(fault.id) };
+            self.set_due(at_us * 1000, what);
+        }
+        self.go_on(until_ns).await;
+    }
+
+    /// Goes on with what is due until `until_ns`.
+    async fn go_on(&mut self, until_ns: u64) {
+        loop {
+            let next_ns = self.due.keys().next().map_or(until_ns, |key| key.0.min(until_ns));
+            let world = self.cluster.world.clone();
+            tokio::select! {
+                biased;
+                Some(id) = self.strikes.1.recv() => self.on_strike(id),
+                Some(member) = self.deaths.recv() => self.on_death(member),
+                () = world.sleep_until(next_ns) => match self.due.first_entry() {
+                    Some(entry) if entry.key().0 <= world.now_ns() => {
+                        let what = entry.remove();
+                        self.carry_out(what);
+                    }
+                    _ if world.now_ns() >= until_ns => return,
+                    _ => {}
+                },
             }
-            if starts {
-                self.start(fault);
-            } else {
-                self.end(fault.id);
+        }
+    }
+
+    /// Starts members again that end by themselves, for ever: in the liveness phase too somebody must.
+    pub async fn supervise(&mut self) {
+        self.go_on(u64::MAX).await;
+    }
+
+    fn carry_out(&mut self, what: Due) {
+        match what {
+            Due::Start(fault) => self.start(fault),
+            Due::End(id) => self.end(id),
+            Due::Strike(id) => self.strike(id),
+            Due::GiveUp(id) => {
+                if self.armed.remove(&id).is_some() {
+                    self.recorder.fault("without-effect");
+                    self.end(id);
+                }
+            }
+            Due::Restart(member) => {
+                if self.down.get(&member) == Some(&None) {
+                    self.down.remove(&member);
+                    self.cluster.restart(member);
+                }
             }
         }
     }
@@ -95,26 +176,82 @@ impl Agenda {
         }
     }
 
-    fn start(&mut self, fault: &Fault) {
+    fn start(&mut self, fault: Fault) {
         let targets = self.targets(&fault.whom);
+        let Some(strike) = fault.strike else { return self.act(&fault, targets) };
+        let ends_process = strike.then_us == 0
+            && matches!(fault.what, FaultKind::Crash | FaultKind::PowerLoss)
+            && targets.len() == 1;
+        for member in &targets {
+            let disk = self.cluster.world.disk(self.cluster.node(*member));
+            let files = troubles::files(fault.files);
+            let word = self.strikes.0.clone();
+            disk.arm((fault.id, files), strike.operations, ends_process, word);
+        }
+        self.disks.insert(fault.id, targets.clone());
+        self.set_due(self.cluster.world.now_ns() + STRIKE_PATIENCE_NS, Due::GiveUp(fault.id));
+        self.armed.insert(fault.id, (fault, targets));
+    }
+
+    /// The moment that a fault waited for has come.
+    fn on_strike(&mut self, id: u32) {
+        let Some((fault, _)) = self.armed.get(&id) else { return };
+        match fault.strike.map_or(0, |strike| strike.then_us) {
+            0 => self.strike(id),
+            then_us => self.set_due(self.cluster.world.now_ns() + then_us * 1000, Due::Strike(id)),
+        }
+    }
+
+    fn strike(&mut self, id: u32) {
+        let Some((fault, targets)) = self.armed.remove(&id) else { return };
+        self.end(id);
+        self.recorder.met("struck_with_writes_in_flight", 1);
+        self.act(&fault, targets);
+        let lasts_ns = (fault.until_us - fault.at_us) * 1000;
+        self.set_due(self.cluster.world.now_ns() + lasts_ns, Due::End(id));
+    }
+
+    /// Does a fault to its targets.
+    fn act(&mut self, fault: &Fault, targets: Vec<usize>) {
+        let leader = self.cluster.leader();
+        let role = if targets.iter().any(|member| Some(*member) == leader) {
+            "leader"
+        } else {
+            "follower"
+        };
         let met = match fault.what {
-            FaultKind::Partition | FaultKind::Deaf | FaultKind::Mute => {
-                self.partitions.insert(fault.id, (fault.what, targets));
-                self.recut() > 0
+            what if is_about_links(what) => {
+                self.links.begin(fault.id, what, targets, &fault.links, fault.amount)
             }
             FaultKind::Crash => self.each(&targets, |it, member| it.crash(member, fault.id)),
             FaultKind::PowerLoss => {
                 self.each(&targets, |it, member| it.power_off(member, fault.id, fault.survival))
             }
-            FaultKind::Pause => self.each(&targets, |it, member| it.pause(member, fault.id)),
-            FaultKind::Slow => {
-                self.slow.insert(fault.id, targets);
-                self.set_delays();
-                true
+            FaultKind::Pause | FaultKind::Stutter => {
+                self.each(&targets, |it, member| it.pause(member, fault.id))
             }
             FaultKind::MoveLeader => self.each(&targets, |it, member| it.move_leader(member)),
+            FaultKind::ClockStep | FaultKind::ClockDrift | FaultKind::ClockFreeze => {
+                self.clocks.begin(&self.cluster, fault, &targets)
+            }
+            FaultKind::BitRot => {
+                let met = troubles::rot(&self.cluster, fault, &targets);
+                self.disks.insert(fault.id, targets);
+                met
+            }
+            _ => {
+                let met = troubles::begin(&self.cluster, fault, &targets);
+                self.disks.insert(fault.id, targets);
+                met
+            }
         };
-        self.recorder.fault(if met { fault.what.name() } else { "without-effect" });
+        if !met {
+            return self.recorder.fault("without-effect");
+        }
+        self.recorder.fault(fault.what.name());
+        if !is_about_links(fault.what) {
+            self.recorder.met(&format!("{}_on_{role}", fault.what.name().replace('-', "_")), 1);
+        }
     }
 
     fn each(&mut self, members: &[usize], mut act: impl FnMut(&mut Self, usize) -> bool) -> bool {
@@ -131,7 +268,7 @@ impl Agenda {
         }
         self.wake(member);
         self.cluster.kill(member);
-        self.down.insert(member, fault);
+        self.down.insert(member, Some(fault));
         true
     }
 
@@ -147,8 +284,10 @@ impl Agenda {
         let loss = self.cluster.world.power_off(self.cluster.node(member), survival);
         self.recorder.met("power_loss_took_writes", u64::from(loss.writes > 0));
         self.recorder.met("power_loss_tore_a_write", u64::from(loss.torn > 0));
+        self.recorder.met("power_loss_reordered_writes", u64::from(loss.reordered > 0));
+        self.recorder.met("power_loss_took_dropped_pages", u64::from(loss.dropped > 0));
         self.recorder.met("power_loss_took_directory_entries", u64::from(loss.entries > 0));
-        self.down.insert(member, fault);
+        self.down.insert(member, Some(fault));
         true
     }
 
@@ -185,20 +324,16 @@ impl Agenda {
         true
     }
 
-    /// Makes links as slow as faults want them.
-    fn set_delays(&self) {
-        let net = self.cluster.world.net();
-        let is_slow = |member: &usize| self.slow.values().any(|inside| inside.contains(member));
-        for from in 0..self.cluster.count() {
-            for to in (0..self.cluster.count()).filter(|to| *to != from) {
-                let (one, other) = (self.cluster.node(from), self.cluster.node(to));
-                if is_slow(&from) || is_slow(&to) {
-                    net.set_delay(one, other, SLOW);
-                } else {
-                    net.reset_delay(one, other);
-                }
-            }
+    /// A member has ended by itself, and its disk explains why.
+    fn on_death(&mut self, member: usize) {
+        if self.down.contains_key(&member) {
+            return;
         }
+        self.recorder.met("ended_by_a_disk_fault", 1);
+        self.wake(member);
+        self.cluster.kill(member);
+        self.down.insert(member, None);
+        self.set_due(self.cluster.world.now_ns() + RESTART_AFTER_NS, Due::Restart(member));
     }
 
     fn wake(&mut self, member: usize) {
@@ -208,19 +343,19 @@ impl Agenda {
     }
 
     fn end(&mut self, fault: u32) {
-        if self.partitions.remove(&fault).is_some() {
-            self.recut();
+        self.links.end(fault);
+        self.clocks.end(&self.cluster, fault);
+        for member in self.disks.remove(&fault).unwrap_or_default() {
+            self.cluster.world.disk(self.cluster.node(member)).end(fault);
         }
-        if self.slow.remove(&fault).is_some() {
-            self.set_delays();
-        }
-        let held = |map: &BTreeMap<usize, u32>| -> Vec<usize> {
-            map.iter().filter(|(_, by)| **by == fault).map(|(member, _)| *member).collect()
-        };
-        for member in held(&self.paused) {
+        let paused: Vec<usize> =
+            self.paused.iter().filter(|(_, by)| **by == fault).map(|(member, _)| *member).collect();
+        for member in paused {
             self.wake(member);
         }
-        for member in held(&self.down) {
+        let down = self.down.iter().filter(|(_, by)| **by == Some(fault));
+        let down: Vec<usize> = down.map(|(member, _)| *member).collect();
+        for member in down {
             self.down.remove(&member);
             self.cluster.restart(member);
         }
@@ -228,46 +363,25 @@ impl Agenda {
 
     /// Ends everything that is still broken.
     pub fn heal(&mut self) {
-        self.partitions.clear();
-        self.slow.clear();
-        self.recut();
+        self.due.clear();
+        // Whoever was struck down in this moment must be buried before it can be started again.
+        while let Ok(id) = self.strikes.1.try_recv() {
+            self.strike(id);
+        }
+        self.due.clear();
+        self.armed.clear();
+        self.links.heal();
+        self.clocks.heal(&self.cluster);
+        for (fault, members) in std::mem::take(&mut self.disks) {
+            for member in members {
+                self.cluster.world.disk(self.cluster.node(member)).end(fault);
+            }
+        }
         for member in 0..self.cluster.count() {
             self.wake(member);
             if self.down.remove(&member).is_some() {
                 self.cluster.restart(member);
             }
         }
-        self.cluster.world.net().heal_all();
-    }
-
-    /// Cuts and heals links until they are as the partitions want them; how many were newly cut.
-    fn recut(&mut self) -> usize {
-        let mut wanted = BTreeSet::new();
-        for (what, inside) in self.partitions.values() {
-            for from in 0..self.cluster.count() {
-                for to in (0..self.cluster.count()).filter(|to| *to != from) {
-                    let (leaves, enters) = (inside.contains(&from), inside.contains(&to));
-                    let cuts = match what {
-                        FaultKind::Deaf => enters && !leaves,
-                        FaultKind::Mute => leaves && !enters,
-                        // Where everybody is named, everybody is alone.
-                        _ => leaves != enters || inside.len() == self.cluster.count(),
-                    };
-                    if cuts {
-                        wanted.insert((from, to));
-                    }
-                }
-            }
-        }
-        let net = self.cluster.world.net();
-        let fresh: Vec<(usize, usize)> = wanted.difference(&self.cut).copied().collect();
-        for (from, to) in &fresh {
-            net.cut(self.cluster.node(*from), self.cluster.node(*to));
-        }
-        for (from, to) in self.cut.difference(&wanted) {
-            net.heal(self.cluster.node(*from), self.cluster.node(*to));
-        }
-        self.cut = wanted;
-        fresh.len()
     }
 }

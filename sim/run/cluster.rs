@@ -1,7 +1,8 @@
 //! The members of a run: nodes of the world that run the server, and what can be done to them.
 //!
 //! Invariants:
-//! * A member that dies of itself is written down; a member that was killed is not.
+//! * A member that dies of itself is written down; a member that was killed is not, nor one whose disk has failed it in
+//!   this life: the agenda buries that one and starts it again.
 //! * Ways into a member (`raft::Handle`) are of its current process, or there are none.
 
 use std::net::{IpAddr, Ipv4Addr};
@@ -11,11 +12,12 @@ use snowglobe::config::Config;
 use snowglobe::host::Host;
 use snowglobe::raft;
 use snowglobe::server::Server;
+use tokio::sync::mpsc;
 
 use super::recorder::Recorder;
 use crate::scenario::flags;
 use crate::scenario::plan::Plan;
-use crate::world::{NodeId, World};
+use crate::world::{Disk, NodeId, World};
 
 /// The members, in the order of [`Plan::members`].
 #[derive(Clone)]
@@ -42,7 +44,11 @@ fn address(index: usize) -> IpAddr {
 
 impl Cluster {
     /// Adds the plan's members to the world and starts them. Errors: flags that the server refuses.
-    pub fn start(world: &World, plan: &Plan, recorder: &Recorder) -> Result<Self, String> {
+    pub fn start(
+        world: &World,
+        plan: &Plan,
+        recorder: &Recorder,
+    ) -> Result<(Self, Deaths), String> {
         let names: Vec<(String, IpAddr)> = plan
             .members
             .iter()
@@ -50,7 +56,8 @@ impl Cluster {
             .map(|(index, name)| (name.clone(), address(index)))
             .collect();
         let mut members = Vec::new();
-        for (name, ip) in &names {
+        let (died, deaths) = mpsc::unbounded_channel();
+        for (index, (name, ip)) in names.iter().enumerate() {
             let config = flags::config(name, &names, &plan.server, &plan.limits)?;
             let node = world.add_node(name, *ip);
             let way_in = Arc::new(Mutex::new(None));
@@ -61,13 +68,18 @@ impl Cluster {
                 ip: *ip,
                 way_in: way_in.clone(),
             };
-            let (recorder, name) = (recorder.clone(), name.clone());
-            world.boot(node, move |host| {
-                live(host, config.clone(), name.clone(), way_in.clone(), recorder.clone())
-            });
+            let life = Life {
+                config,
+                index,
+                way_in,
+                disk: world.disk(node),
+                recorder: recorder.clone(),
+                died: died.clone(),
+            };
+            world.boot(node, move |host| live(host, life.clone()));
             members.push(member);
         }
-        Ok(Self { world: world.clone(), members: Arc::new(members) })
+        Ok((Self { world: world.clone(), members: Arc::new(members) }, deaths))
     }
 
     /// How many members there are.
@@ -152,20 +164,43 @@ impl Cluster {
     }
 }
 
-/// One life of a member, from its start to its death.
-async fn live(
-    host: Arc<dyn Host>,
+/// Members that ended by themselves for a reason that their disks know.
+pub type Deaths = mpsc::UnboundedReceiver<usize>;
+
+/// What each life of a member begins with.
+#[derive(Clone)]
+struct Life {
     config: Config,
-    name: String,
+    index: usize,
     way_in: Arc<Mutex<Option<raft::Handle>>>,
+    disk: Arc<Disk>,
     recorder: Recorder,
-) {
-    let server = match Server::start(host, config).await {
-        Ok(server) => server,
-        Err(error) => return recorder.died(&name, format!("did not start: {error}")),
+    died: mpsc::UnboundedSender<usize>,
+}
+
+/// One life of a member, from its start to its death.
+async fn live(host: Arc<dyn Host>, life: Life) {
+    let bites = life.disk.bites();
+    let words = match Server::start(host, life.config.clone()).await {
+        Err(error) => format!("did not start: {error}"),
+        Ok(server) => {
+            let set = |handle| {
+                *life.way_in.lock().expect("one thread, no panic inside") = handle;
+            };
+            set(Some(server.handle().clone()));
+            let error = server.failed().await;
+            set(None);
+            error.to_string()
+        }
     };
-    *way_in.lock().expect("one thread, no panic inside") = Some(server.handle().clone());
-    let error = server.failed().await;
-    *way_in.lock().expect("one thread, no panic inside") = None;
-    recorder.died(&name, error.to_string());
+    if life.disk.is_struck() {
+        // These were no last words: the process had ended before.
+        return;
+    }
+    if life.disk.bites() == bites {
+        return life.recorder.died(&life.config.name, words);
+    }
+    tracing::info!("ended by a fault of its disk: {words}");
+    // Fails only when the run is over.
+    let _ = life.died.send(life.index);
 }

@@ -91,9 +91,12 @@ impl Subscriber for Listener {
     fn event(&self, event: &Event<'_>) {
         let mut line = Line::default();
         event.record(&mut line);
-        if let Some((_, name)) =
+        let found = if line.message.ends_with("was not needed") {
+            Some(&("", "snapshots_not_needed"))
+        } else {
             SITUATIONS.iter().find(|(words, _)| line.message.starts_with(words))
-        {
+        };
+        if let Some((_, name)) = found {
             *self.counts.lock().expect("nothing panics while counting").entry(name).or_default() +=
                 1;
         }

@@ -8,7 +8,7 @@ use crate::world::{Delay, NetOptions, Options, World, run_here};
 
 use super::agenda::Agenda;
 use super::client::Client;
-use super::cluster::Cluster;
+use super::cluster::{Cluster, Deaths};
 use super::recorder::{Notes, Recorder};
 use super::recovery::{self, Patience};
 use super::watch;
@@ -57,26 +57,27 @@ pub fn run(plan: &Plan, trace_lines: usize) -> Ended {
 
 async fn drive(world: World, plan: &Plan, recorder: Recorder) {
     recorder.notes().world = Some(world.clone());
-    let cluster = match Cluster::start(&world, plan, &recorder) {
-        Ok(cluster) => cluster,
+    let (cluster, deaths) = match Cluster::start(&world, plan, &recorder) {
+        Ok(started) => started,
         Err(error) => return recorder.died("the plan", error),
     };
     tokio::select! {
         biased;
         () = watch::until_over(&cluster, &recorder) => {}
-        () = both_phases(plan, &cluster, &recorder) => {}
+        () = both_phases(plan, &cluster, deaths, &recorder) => {}
     }
     recorder.notes().now_ns = world.now_ns();
 }
 
 /// Safety, then liveness.
-async fn both_phases(plan: &Plan, cluster: &Cluster, recorder: &Recorder) {
+async fn both_phases(plan: &Plan, cluster: &Cluster, deaths: Deaths, recorder: &Recorder) {
     let world = &cluster.world;
-    let mut working = Vec::new();
+    let (mut working, mut machines) = (Vec::new(), Vec::new());
     for number in 0..plan.clients {
         let octet = |n: u32| u8::try_from(n).expect("at most 500 clients");
         let ip = [10, 0, 1 + octet(number / 250), 1 + octet(number % 250)];
         let node = world.add_node(&format!("c{number}"), ip.into());
+        machines.push(node);
         let mut client = Client::new(number, world.host(node), cluster, recorder);
         let operations: Vec<_> =
             plan.operations.iter().filter(|it| it.client == number).cloned().collect();
@@ -86,15 +87,15 @@ async fn both_phases(plan: &Plan, cluster: &Cluster, recorder: &Recorder) {
             client
         }));
     }
-    let mut agenda = Agenda::new(cluster, recorder);
-    agenda.run(&plan.faults).await;
-    world.sleep_until(plan.safety_us * 1000).await;
+    let mut agenda = Agenda::new(cluster, &machines, recorder, deaths);
+    agenda.run(&plan.faults, plan.safety_us * 1000).await;
     agenda.heal();
     world.note("phase.liveness", "", "", &[]);
     let patience = Patience { until_ns: (plan.safety_us + plan.liveness_us) * 1000 };
     tokio::select! {
         biased;
         () = recovery::recover(cluster, recorder, working, &patience) => recorder.notes().stuck = None,
+        () = agenda.supervise() => {}
         // Why it is stuck stands in the notes already.
         () = world.sleep_until(patience.until_ns) => {}
     }

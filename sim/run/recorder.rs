@@ -9,6 +9,9 @@ use crate::checker::watch::Rest;
 use crate::history::{Failure, Operation, Outcome, Request, Response};
 use crate::world::World;
 
+/// Operations that are still under way are among the last so many, but for watches.
+const UNDER_WAY_MAX: usize = 50;
+
 /// Shared by all tasks of one run.
 #[derive(Clone, Default)]
 pub struct Recorder(Arc<Mutex<Notes>>);
@@ -97,6 +100,17 @@ impl Recorder {
                 operation.error = Some(failure);
             }
         }
+    }
+
+    /// Whether some client waits for the answer to a write.
+    #[must_use]
+    pub fn awaits_a_write(&self) -> bool {
+        let is_write = |request: &Request| {
+            matches!(request, Request::Put(_) | Request::DeleteRange(_) | Request::Txn(_))
+        };
+        let notes = self.notes();
+        let latest = notes.history.iter().rev().take(UNDER_WAY_MAX);
+        latest.filter(|it| it.returned.is_none()).any(|it| is_write(&it.request))
     }
 
     /// Counts a fault that was done.

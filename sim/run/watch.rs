@@ -32,6 +32,8 @@ pub async fn until_over(cluster: &Cluster, recorder: &Recorder) {
         let leader = cluster.leader();
         if leader.is_some() && leader != last {
             recorder.met("leader_changes", u64::from(last.is_some()));
+            let writes = u64::from(last.is_some() && recorder.awaits_a_write());
+            recorder.met("leader_changed_with_writes_in_flight", writes);
             last = leader;
         }
     }

@@ -3,13 +3,14 @@
 //! A function of its arguments: the same scenario and seed give the same plan, to the last byte.
 
 use super::plan::{Operation, Plan};
-use super::{Scenario, member_names, nemesis};
+use super::{Scenario, member_names, nemesis, swarm};
 use crate::dice::Dice;
 use crate::workload::{self, Shape};
 
 /// Makes every choice that `scenario` leaves open.
 #[must_use]
 pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
+    let scenario = &swarm::settle(scenario, seed);
     Plan {
         scenario: scenario.name.clone(),
         seed,

@@ -2,6 +2,7 @@
 //!
 //! ```toml
 //! about = "One sentence that says what this tries."
+//! swarm = true                    # the seed draws whatever is not said below
 //! duration = "60s"                # how long faults and workload last
 //! [cluster]
 //! members = 3
@@ -21,6 +22,9 @@
 //! every = "4s..8s"                # or: at = "10s"
 //! during = "5s..50s"
 //! lasts = "1s..3s"
+//! when = "writes-in-flight"       # from that time on, as soon as something changes on the disk of whom it meets
+//! files = "wal"                   # faults of disks, and what `when` waits for: wal, snap, backend or all
+//! amount = 20_000                 # how much, in the unit of the fault (`sim list`)
 //! [liveness]
 //! deadline = "30s"
 //! [require]                       # what must have happened in a sweep, by counter
@@ -32,8 +36,10 @@ use std::collections::BTreeMap;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::fault_file;
 use super::table::{Complaints, Table, did_you_mean};
-use super::{Fault, FaultKind, Scenario, Span, When, Whom, member_names};
+use super::{Scenario, Span};
+use crate::situations;
 use crate::workload::{self, Workload};
 
 /// Reads `source`, the text of the file at `path`, as the scenario `name`. Errors: all mistakes, as text to print.
@@ -69,6 +75,7 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
         Some(_) => {}
     }
     let duration_us = duration(&root, "duration", 60_000_000);
+    let is_swarm = root.boolean("swarm").unwrap_or(false);
     let cluster = root.table("cluster");
     let (members, clients) = match &cluster {
         Some(table) => (
@@ -83,13 +90,13 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
     let limits = root.table("limits").map(|table| limits(&table)).unwrap_or_default();
     let workloads: Vec<Workload> =
         root.tables("workload").into_iter().map(workload::read).collect();
-    if workloads.is_empty() {
+    if workloads.is_empty() && !is_swarm {
         root.missing("[[workload]]", "add: [[workload]] with kind = \"kv\" and rate = 20");
     }
     let faults = root
         .tables("fault")
         .into_iter()
-        .filter_map(|table| fault(table, members, duration_us))
+        .filter_map(|table| fault_file::read(table, members, duration_us))
         .collect();
     let liveness_us = root.table("liveness").map_or(LIVENESS_US, |table| {
         let deadline = duration(&table, "deadline", LIVENESS_US);
@@ -104,6 +111,7 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
     Some(Scenario {
         name: name.to_string(),
         about: about?.0,
+        is_swarm,
         duration_us,
         members,
         clients,
@@ -199,7 +207,11 @@ fn scalar(value: &Spanned<DeValue<'_>>) -> Option<String> {
 /// `[require]`: counter → at least.
 fn requirements(table: &Table<'_>) -> BTreeMap<String, u64> {
     let mut require = BTreeMap::new();
-    for (key, _, value) in table.entries() {
+    for (key, place, value) in table.entries() {
+        if !situations::is_known(key) {
+            let help = did_you_mean(key, situations::names());
+            table.complain(place, format!("there is no situation `{key}`"), "in [require]", help);
+        }
         match value.get_ref().as_integer().and_then(|n| n.as_str().parse::<u64>().ok()) {
             Some(least) => {
                 require.insert(key.to_string(), least);
@@ -213,122 +225,6 @@ fn requirements(table: &Table<'_>) -> BTreeMap<String, u64> {
         }
     }
     require
-}
-
-/// One `[[fault]]`; `None` only after a complaint.
-fn fault(table: Table<'_>, members: u32, duration_us: u64) -> Option<Fault> {
-    let what = what(&table);
-    let whom = whom(&table, members);
-    let at = table.span("at");
-    let every = table.span("every");
-    let during = table.span("during");
-    let lasts = table.span("lasts");
-    if lasts.is_none() && table.raw("lasts").is_none() {
-        table.missing("lasts", "say for how long: lasts = \"1s..3s\"");
-    }
-    for (key, span) in [("at", &at), ("during", &during)] {
-        if let Some((span, place)) = span
-            && span.max > duration_us
-        {
-            let text = format!("`{key}` ends after the run");
-            let mark = format!("the run lasts {}s", duration_us / 1_000_000);
-            table.complain(place.clone(), text, mark, None);
-        }
-    }
-    let when = match (at, every) {
-        (Some((at, place)), None) => {
-            if during.is_some() {
-                let text = "`during` means nothing next to `at`".to_string();
-                table.complain(
-                    place,
-                    text,
-                    "happens once",
-                    Some("use `every` to repeat it".into()),
-                );
-            }
-            Some(When::At(at))
-        }
-        (None, Some((gap_us, place))) => {
-            if gap_us.min < 1_000 {
-                table.complain(place, "`every` is too short".into(), "at least 1ms", None);
-            }
-            let (from_us, until_us) =
-                during.map_or((0, duration_us), |(span, _)| (span.min, span.max));
-            Some(When::Every { gap_us, from_us, until_us })
-        }
-        (Some(_), Some((_, place))) => {
-            let text = "a fault has `at` or `every`, not both".to_string();
-            table.complain(place, text, "one too many", None);
-            None
-        }
-        (None, None) => {
-            if table.raw("at").is_none() && table.raw("every").is_none() {
-                table.missing("at", "say when: at = \"10s\", or every = \"4s..8s\"");
-            }
-            None
-        }
-    };
-    table.finish();
-    Some(Fault { what: what?, whom: whom?, when: when?, lasts_us: lasts?.0 })
-}
-
-fn what(table: &Table<'_>) -> Option<FaultKind> {
-    let names = FaultKind::ALL.iter().map(|row| row.1);
-    let Some((text, place)) = table.text("what") else {
-        if table.raw("what").is_none() {
-            table.missing("what", &format!("one of: {}", names.collect::<Vec<_>>().join(", ")));
-        }
-        return None;
-    };
-    let found = FaultKind::ALL.iter().find(|row| row.1 == text).map(|row| row.0);
-    if found.is_none() {
-        table.complain(
-            place,
-            format!("there is no fault `{text}`"),
-            "not known",
-            did_you_mean(&text, names),
-        );
-    }
-    found
-}
-
-fn whom(table: &Table<'_>, members: u32) -> Option<Whom> {
-    let names = member_names(members);
-    let words = || Whom::WORDS.iter().copied().chain(names.iter().map(String::as_str));
-    let value = table.raw("whom");
-    let Some(value) = value else {
-        table.missing("whom", &format!("one of: {}", words().collect::<Vec<_>>().join(", ")));
-        return None;
-    };
-    let mut named = Vec::new();
-    let items: Vec<&Spanned<DeValue<'_>>> = match value.get_ref() {
-        DeValue::Array(items) => items.iter().collect(),
-        _ => vec![value],
-    };
-    let alone = items.len() == 1;
-    for item in items {
-        let text = item.get_ref().as_str().unwrap_or_default();
-        match text {
-            "leader" if alone => return Some(Whom::Leader),
-            "follower" if alone => return Some(Whom::Follower),
-            "random" if alone => return Some(Whom::Random),
-            "all" if alone => return Some(Whom::All),
-            "majority" if alone => return Some(Whom::Majority),
-            "minority" if alone => return Some(Whom::Minority),
-            name if names.iter().any(|known| known == name) => named.push(name.to_string()),
-            other => {
-                let text = format!("there is no member `{other}`");
-                table.complain(
-                    item.span(),
-                    text,
-                    "not in this cluster",
-                    did_you_mean(other, words()),
-                );
-                return None;
-            }
-        }
-    }
-    Some(Whom::Named(named))
 }
 
 #[cfg(test)]
@@ -373,6 +269,11 @@ mod tests {
             "fault-after-the-end",
             &with("[[fault]]\nwhat = \"crash\"\nwhom = \"all\"\nat = \"90s\"\nlasts = \"1s\"\n"),
         );
+        let fault = "[[fault]]\nwhat = \"crash\"\nwhom = \"all\"\nat = \"5s\"\nlasts = \"1s\"\n";
+        check("unknown-moment", &with(&format!("{fault}when = \"write-in-flight\"\n")));
+        check("files-of-no-disk", &with(&format!("{fault}files = \"wall\"\n")));
+        check("amount-of-nothing", &with(&format!("{fault}amount = 3\n")));
+        check("unknown-situation", &with("[require]\nleader_change = 1\n"));
         check(
             "unknown-workload",
             "about = \"Tries a good deal.\"\n[[workload]]\nkind = \"kw\"\nmix = { putt = 3 }\n",

@@ -3,21 +3,26 @@
 //! * [`mod@file`] reads `scenarios/*.toml` and complains with line and suggestion.
 //! * [`library`] finds them by name.
 //! * [`draw`] turns a scenario and a seed into a [`plan::Plan`], in which no choice is left open;
-//!   [`nemesis`] draws the faults, [`crate::workload`] the operations.
+//!   [`nemesis`] draws the faults of [`fault`], [`crate::workload`] the operations.
+//! * [`swarm`] draws the scenario itself.
 //!
 //! Knows nothing of the world that executes a plan.
 
 pub mod draw;
+pub mod fault;
+mod fault_file;
 pub mod file;
 pub mod flags;
 pub mod library;
 pub mod nemesis;
 pub mod plan;
+pub mod swarm;
 pub mod table;
 
 use std::collections::BTreeMap;
 
 use crate::workload::Workload;
+pub use fault::{Fault, FaultKind, When, Whom};
 
 /// From one number to another, both included, drawn anew at each use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -35,6 +40,8 @@ pub struct Scenario {
     pub name: String,
     /// What it tries, in a sentence.
     pub about: String,
+    /// Whether the seed draws everything that the file leaves open ([`swarm`]).
+    pub is_swarm: bool,
     /// How long faults and workload last.
     pub duration_us: u64,
     /// How many members.
@@ -59,103 +66,6 @@ pub struct Scenario {
     pub require: BTreeMap<String, u64>,
     /// The text it was read from, kept for failure folders.
     pub source: String,
-}
-
-/// One `[[fault]]`: what goes wrong, to whom, when, for how long.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Fault {
-    /// What goes wrong.
-    pub what: FaultKind,
-    /// To whom.
-    pub whom: Whom,
-    /// When.
-    pub when: When,
-    /// For how long, in microseconds.
-    pub lasts_us: Span,
-}
-
-/// What can go wrong.
-#[derive(
-    Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize,
-)]
-#[serde(rename_all = "kebab-case")]
-pub enum FaultKind {
-    /// No byte passes between the members named and the other members; clients still reach both sides.
-    Partition,
-    /// The members named hear nothing from the other members; what they say is heard.
-    Deaf,
-    /// The members named are heard by no other member; what others say reaches them.
-    Mute,
-    /// The process ends at once; the page cache survives. It is started again at the end.
-    Crash,
-    /// The machine loses power: what was not synced is lost. It is started again at the end.
-    PowerLoss,
-    /// The process stands still; its connections stay open.
-    Pause,
-    /// Every byte between the members named and the other members travels long, and each as long as it likes.
-    Slow,
-    /// Who leads is asked to hand leadership to the members named.
-    MoveLeader,
-}
-
-impl FaultKind {
-    /// Each with its name in files and a sentence.
-    pub const ALL: &[(FaultKind, &str, &str)] = &[
-        (Self::Partition, "partition", "no byte passes between the members named and the others"),
-        (Self::Deaf, "deaf", "the members named hear nothing from the others, but are heard"),
-        (Self::Mute, "mute", "the members named are not heard by the others, but hear them"),
-        (Self::Crash, "crash", "the process is killed and started again"),
-        (Self::PowerLoss, "power-loss", "the machine loses power and what it had not synced"),
-        (Self::Pause, "pause", "the process stands still for a while"),
-        (Self::Slow, "slow", "bytes between the members named and the others travel long"),
-        (Self::MoveLeader, "move-leader", "leadership is to be handed to the members named"),
-    ];
-
-    /// The name in files.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        Self::ALL.iter().find(|row| row.0 == self).expect("every kind has a row").1
-    }
-}
-
-/// Whom a fault meets.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Whom {
-    /// Who leads at that moment.
-    Leader,
-    /// Some member that does not lead at that moment.
-    Follower,
-    /// Any one.
-    Random,
-    /// Every one.
-    All,
-    /// The smallest number that is more than half.
-    Majority,
-    /// The largest number that is less than half.
-    Minority,
-    /// These.
-    Named(Vec<String>),
-}
-
-impl Whom {
-    /// The words that stand for a choice.
-    pub const WORDS: &[&str] = &["leader", "follower", "random", "all", "majority", "minority"];
-}
-
-/// When a fault starts, in microseconds since the first member was started.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum When {
-    /// Once.
-    At(Span),
-    /// Again and again, with such gaps between starts.
-    Every {
-        /// From one start to the next.
-        gap_us: Span,
-        /// Within these times.
-        from_us: u64,
-        /// The end of them.
-        until_us: u64,
-    },
 }
 
 /// `n1`, `n2`, …

@@ -61,6 +61,48 @@ pub struct Fault {
     /// What a power cut leaves of what was not synced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub survival: Option<Survival>,
+    /// With which files; all where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub files: Option<Files>,
+    /// How much, in the unit of the kind; clocks may be moved either way.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub amount: Option<i64>,
+    /// The links that it cuts, from and to, where the kind chooses links rather than members.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub links: Vec<(String, String)>,
+    /// Where it waits for something to change on disk. It then lasts as long as from `at_us` to `until_us`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub strike: Option<Strike>,
+}
+
+/// Classes of files, by the folder they are in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Files {
+    /// Whatever the disk holds.
+    All,
+    /// Segments of the log.
+    Wal,
+    /// Snapshot files.
+    Snap,
+    /// RocksDB's.
+    Backend,
+}
+
+impl Files {
+    /// Each with its name in files.
+    pub const ALL: &[(Self, &'static str)] =
+        &[(Self::All, "all"), (Self::Wal, "wal"), (Self::Snap, "snap"), (Self::Backend, "backend")];
+}
+
+/// The moment that a fault waits for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Strike {
+    /// So many operations that change something on disk, from the fault's time on.
+    pub operations: u64,
+    /// And then so much later, in microseconds; 0: in the middle of what the process is doing.
+    pub then_us: u64,
 }
 
 /// What a power cut leaves of what was not synced.

@@ -164,6 +164,16 @@ impl<'a> Table<'a> {
         Some((text.to_string(), value.span()))
     }
 
+    /// Yes or no.
+    pub fn boolean(&self, key: &'static str) -> Option<bool> {
+        let value = self.raw(key)?;
+        let answer = value.get_ref().as_bool();
+        if answer.is_none() {
+            self.wrong_kind(key, value, "true or false");
+        }
+        answer
+    }
+
     /// A whole number within bounds.
     pub fn number(&self, key: &'static str, low: u64, high: u64) -> Option<u64> {
         let value = self.raw(key)?;

@@ -115,6 +115,13 @@ impl Life {
         self.current.load(Ordering::Relaxed) != self.mine
     }
 
+    /// Ends it: nothing of the process works from here on.
+    pub(crate) fn end(&self) {
+        if !self.is_over() {
+            self.current.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
     /// Which life of the node this is, from 0.
     pub(crate) fn number(&self) -> u64 {
         self.mine

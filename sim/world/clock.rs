@@ -3,7 +3,8 @@
 //! A node's monotonic clock runs at its own rate; its wall clock is the monotonic one plus an offset. Both are
 //! piecewise linear in virtual time, so reading them costs a multiplication.
 //!
-//! Not modelled: a change of rate during a sleep changes the sleeps that begin after it, not those under way.
+//! Not modelled: a change of rate during a sleep changes the sleeps that begin after it, not those under way; a
+//! monotonic clock that stands while its process runs (a paused process is that).
 
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
@@ -21,6 +22,8 @@ pub struct Bend {
     pub drift_ppm: i32,
     /// How far the wall clock is ahead, in nanoseconds.
     pub wall_offset_ns: i64,
+    /// Whether the wall clock stands; it goes on where it should be.
+    pub is_wall_frozen: bool,
 }
 
 /// The clocks of a node; they go on while its process is down.
@@ -32,6 +35,8 @@ struct State {
     /// A moment of virtual time, and the monotonic clock then.
     anchor_ns: u64,
     local_ns: u64,
+    /// What the wall clock shows while it stands.
+    frozen: Option<Duration>,
 }
 
 impl State {
@@ -40,21 +45,34 @@ impl State {
         let local = passed + passed * i128::from(self.bend.drift_ppm) / MILLION;
         self.local_ns + u64::try_from(local).expect("clocks do not run backwards")
     }
+
+    /// `start`: the wall clock of the world when it began.
+    fn wall(&self, now_ns: u64, start: Duration) -> Duration {
+        if let Some(frozen) = self.frozen {
+            return frozen;
+        }
+        let wall = start + Duration::from_nanos(self.monotonic_ns(now_ns));
+        let offset = Duration::from_nanos(self.bend.wall_offset_ns.unsigned_abs());
+        if self.bend.wall_offset_ns < 0 { wall.saturating_sub(offset) } else { wall + offset }
+    }
 }
 
 impl Bent {
     pub(crate) fn new(bend: Bend) -> Arc<Self> {
-        Arc::new(Self(Mutex::new(State { bend, anchor_ns: 0, local_ns: 0 })))
+        Arc::new(Self(Mutex::new(State { bend, anchor_ns: 0, local_ns: 0, frozen: None })))
     }
 
     fn state(&self) -> State {
         *self.0.lock().expect("one thread, no panic inside")
     }
 
-    /// Bends the clocks from `now_ns` on. The monotonic clock does not jump.
-    pub(crate) fn set(&self, now_ns: u64, bend: Bend) {
+    /// Bends the clocks from `now_ns` on; `start` is the world's wall clock when it began. The monotonic clock does
+    /// not jump.
+    pub(crate) fn set(&self, now_ns: u64, start: Duration, bend: Bend) {
         let mut state = self.0.lock().expect("one thread, no panic inside");
-        *state = State { bend, anchor_ns: now_ns, local_ns: state.monotonic_ns(now_ns) };
+        let (local_ns, wall) = (state.monotonic_ns(now_ns), state.wall(now_ns, start));
+        let frozen = bend.is_wall_frozen.then_some(wall);
+        *state = State { bend, anchor_ns: now_ns, local_ns, frozen };
     }
 }
 
@@ -72,16 +90,16 @@ impl Clock for NodeClock {
 
     fn wall(&self) -> Duration {
         let state = self.bent.state();
-        let now_ns = self.base.timers.now_ns();
-        let start = self.base.timers.wall() - Duration::from_nanos(now_ns);
-        let wall = start + Duration::from_nanos(state.monotonic_ns(now_ns));
-        let offset = Duration::from_nanos(state.bend.wall_offset_ns.unsigned_abs());
-        if state.bend.wall_offset_ns < 0 { wall.saturating_sub(offset) } else { wall + offset }
+        let Bend { wall_offset_ns, is_wall_frozen, .. } = state.bend;
+        self.base.count("clock.wrong_wall_read", u64::from(wall_offset_ns != 0 || is_wall_frozen));
+        state.wall(self.base.timers.now_ns(), self.base.timers.wall_start())
     }
 
     fn sleep(&self, duration: Duration) -> BoxFuture<'static, ()> {
         let local = i128::try_from(duration.as_nanos()).unwrap_or(i128::MAX / MILLION);
-        let rate = MILLION + i128::from(self.bent.state().bend.drift_ppm);
+        let drift_ppm = self.bent.state().bend.drift_ppm;
+        self.base.count("clock.drifting_sleep", u64::from(drift_ppm != 0));
+        let rate = MILLION + i128::from(drift_ppm);
         // Rounded up: a sleep is never shorter by the node's own clock.
         let virtual_ns = (local * MILLION + rate - 1) / rate;
         let virtual_ns = u64::try_from(virtual_ns).unwrap_or(u64::MAX);

@@ -47,8 +47,8 @@ pub(crate) mod timer;
 pub use {
     base::Delay,
     clock::Bend,
-    disk::{Disk, Loss, Survival},
+    disk::{Disk, Files, Loss, Survival, Trouble},
     harness::{Crash, run_here, run_in_world},
-    net::{Connects, Net, NetOptions},
+    net::{Connects, LinkFaults, Net, NetOptions},
     node::{NodeId, Options, World},
 };

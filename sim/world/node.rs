@@ -275,6 +275,7 @@ impl World {
         let mut nodes = self.nodes();
         let found = &mut nodes[node.0];
         found.is_up = true;
+        found.disk.revive();
         let (id, name, boot) = (found.id, Arc::clone(&found.name), found.boot.clone());
         drop(nodes);
         self.0.net.power_back(node);
@@ -325,13 +326,13 @@ impl World {
             let nodes = self.nodes();
             (Arc::clone(&nodes[node.0].bent), Arc::clone(&nodes[node.0].name))
         };
-        bent.set(self.now_ns(), bend);
-        self.0.base.note(
-            "node.bend_clock",
-            &name,
-            "",
-            &[("drift_ppm", u64::from(bend.drift_ppm.cast_unsigned()))],
-        );
+        bent.set(self.now_ns(), self.0.base.timers.wall_start(), bend);
+        let numbers = [
+            ("drift_ppm", u64::from(bend.drift_ppm.cast_unsigned())),
+            ("wall_offset_ns", bend.wall_offset_ns.cast_unsigned()),
+            ("is_wall_frozen", u64::from(bend.is_wall_frozen)),
+        ];
+        self.0.base.note("node.bend_clock", &name, "", &numbers);
     }
 
     /// Bytes of memory that all disks take.

@@ -123,6 +123,7 @@ const DONE: i32 = 0;
 const MISSING: i32 = 1;
 const FAILED: i32 = 2;
 const TAKEN: i32 = 3;
+const NO_ROOM: i32 = 4;
 
 fn code<T>(result: io::Result<T>, keep: impl FnOnce(T)) -> i32 {
     match result {
@@ -133,6 +134,7 @@ fn code<T>(result: io::Result<T>, keep: impl FnOnce(T)) -> i32 {
         Err(error) => match error.kind() {
             io::ErrorKind::NotFound => MISSING,
             io::ErrorKind::AlreadyExists | io::ErrorKind::WouldBlock => TAKEN,
+            io::ErrorKind::StorageFull => NO_ROOM,
             _ => FAILED,
         },
     }

@@ -71,6 +71,11 @@ impl Timers {
         self.time.now_time().duration_since(std::time::UNIX_EPOCH).expect("2022 or later")
     }
 
+    /// What [`Timers::wall`] was when the world began.
+    pub(crate) fn wall_start(&self) -> Duration {
+        self.wall() - Duration::from_nanos(self.now_ns())
+    }
+
     /// Has `what` fired at `at_ns`, or as soon as the driver runs where that is past.
     pub(crate) fn schedule(&self, at_ns: u64, what: Arc<dyn Fire>) -> Key {
         let mut inner = self.lock();

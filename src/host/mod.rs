@@ -87,7 +87,8 @@ pub trait Disk: Send + Sync {
     fn create_dir_all(&self, path: &Path) -> io::Result<()>;
     /// Names of the files and folders in `path`, sorted.
     fn list(&self, path: &Path) -> io::Result<Vec<String>>;
-    /// Whether a file or folder is there.
+    /// Whether a file or folder is there. Where that cannot be told it counts as there: whoever opens it meets the
+    /// reason, and nobody puts something new in its place.
     fn exists(&self, path: &Path) -> bool;
     /// Opens a file.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>>;

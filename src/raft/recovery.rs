@@ -68,7 +68,7 @@ pub(super) async fn recover(host: &dyn Host, config: &Config) -> Result<Recovere
     let options = wal::Options { segment_bytes: config.limits.wal_segment_bytes };
     let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
     make_folders(&*disk, config).await?;
-    if !Wal::exists(&*disk, &dir) {
+    if !Wal::exists(&*disk, &dir)? {
         let state = open_state(host, config, None)?;
         if state.applied() != (0, 0) {
             let text = format!("the log is missing but the backend has data; {REMEDY}");

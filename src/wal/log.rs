@@ -53,7 +53,7 @@ impl Wal {
         options: Options,
     ) -> Result<Self> {
         disk.create_dir_all(dir).map_err(|error| Error::io("make the log's folder", dir, error))?;
-        if Self::exists(&*disk, dir) {
+        if Self::exists(&*disk, dir)? {
             return Err(Error::io("make a log", dir, "there is one already"));
         }
         segment::remove_temporary(&*disk, dir)?;
@@ -83,9 +83,11 @@ impl Wal {
     }
 
     /// Whether there is a log in `dir`. What a crash left of [`Wal::create`] is none.
-    #[must_use]
-    pub fn exists(disk: &dyn Disk, dir: &Path) -> bool {
-        disk.exists(dir) && segment::list(disk, dir).is_ok_and(|segments| !segments.is_empty())
+    ///
+    /// Errors: the folder cannot be read, or segments are missing between others. That is no empty folder: who began
+    /// another log there would forget what this one has promised.
+    pub fn exists(disk: &dyn Disk, dir: &Path) -> Result<bool> {
+        Ok(disk.exists(dir) && !segment::list(disk, dir)?.is_empty())
     }
 
     /// The marks whose snapshots may be used, ascending: those at or below the last commit index,
@@ -336,6 +338,16 @@ async fn open_tail(
     let length = options.segment_bytes.max(replay.tail);
     if replay.repair.is_some() || replay.length < length {
         file.allocate(length).map_err(failed)?;
+    }
+    // Where a sync failed in the life before, the kernel has taken pages for clean that never reached the disk. They
+    // can be read, but no sync brings them there any more, unless they are written again.
+    let mut unproven = vec![0; usize::try_from(replay.tail - replay.proven).expect("in memory")];
+    let read = file.read_at(&mut unproven, replay.proven).map_err(failed)?;
+    if read != unproven.len() {
+        return Err(failed(std::io::ErrorKind::UnexpectedEof.into()));
+    }
+    if !unproven.is_empty() {
+        file.write_all_at(&unproven, replay.proven).map_err(failed)?;
     }
     file.sync().await.map_err(failed)?;
     Ok(file)

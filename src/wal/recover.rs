@@ -25,6 +25,8 @@ pub(super) struct Replay {
     pub(super) rolling: u32,
     /// Where the last segment's complete appends end, in bytes.
     pub(super) tail: u64,
+    /// Up to where the last segment is known to be durable: its last sync point, or its opening.
+    pub(super) proven: u64,
     /// Length of the last segment's file, in bytes.
     pub(super) length: u64,
     /// The torn write behind the tail, not yet removed.
@@ -43,6 +45,7 @@ pub(super) fn replay(disk: &dyn Disk, segments: &[Segment], after: u64) -> Resul
         marks: BTreeMap::new(),
         rolling: 0,
         tail: 0,
+        proven: 0,
         length: 0,
         repair: None,
     };
@@ -71,6 +74,7 @@ pub(super) fn replay(disk: &dyn Disk, segments: &[Segment], after: u64) -> Resul
 impl Replay {
     /// Takes the appends of one segment up to the first frame that is not there or not right.
     fn segment(&mut self, scan: &mut Scan, after: u64) -> Result<Stop> {
+        self.proven = scan.tail;
         loop {
             let mut append = Append::default();
             loop {
@@ -85,6 +89,7 @@ impl Replay {
                 }
             }
             let at = scan.tail;
+            self.proven = append.proves.unwrap_or(self.proven);
             self.append(append, after, scan.sequence).map_err(|why| scan.corrupt(at, &why))?;
             scan.complete();
         }
@@ -142,6 +147,8 @@ struct Append {
     entries: Vec<Entry>,
     hard_state: Option<HardState>,
     mark: Option<Mark>,
+    /// Up to where its sync point says that the segment was durable.
+    proves: Option<u64>,
 }
 
 impl Append {
@@ -150,7 +157,9 @@ impl Append {
             Record::Entry(entry) => self.entries.push(entry),
             Record::HardState(state) => self.hard_state = Some(state),
             Record::Mark(mark) => self.mark = Some(mark),
-            Record::Sync(point) if point.offset == at && point.sequence == sequence => {}
+            Record::Sync(point) if point.offset == at && point.sequence == sequence => {
+                self.proves = Some(at);
+            }
             Record::Sync(_) => return Err("a sync point of another place".into()),
             Record::Head(_) | Record::Metadata(_) => {
                 return Err("a record that belongs to the start of a segment".into());

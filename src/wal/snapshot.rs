@@ -99,8 +99,9 @@ impl SnapshotStore {
         let file = file.map_err(|error| Error::io("open a snapshot", &path, error))?;
         let reason = match SnapshotFile::verify(path.clone(), file, mark) {
             Ok(file) => return Ok(Some(file)),
-            // A file that cannot be read is as lost as one that was changed.
-            Err(error) => error.to_string(),
+            Err(error @ Error::Corrupt { .. }) => error.to_string(),
+            // It may be whole: nothing is decided about a file that cannot be read at the moment.
+            Err(error) => return Err(error),
         };
         let mut broken = path.clone().into_os_string();
         broken.push(BROKEN_SUFFIX);

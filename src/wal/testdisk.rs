@@ -89,6 +89,8 @@ struct State {
     left: Option<u64>,
     /// How much of the operation that fails is done nevertheless, in bytes.
     short_bytes: usize,
+    /// Whether files can be read.
+    unreadable: bool,
 }
 
 /// A disk in memory; clones are the same disk.
@@ -102,6 +104,11 @@ impl TestDisk {
         let mut state = self.state();
         state.left = Some(count);
         state.short_bytes = short_bytes;
+    }
+
+    /// Lets reads of files fail, or work again.
+    pub(super) fn set_unreadable(&self, unreadable: bool) {
+        self.state().unreadable = unreadable;
     }
 
     /// The process dies and starts again: nothing is lost, and operations succeed again.
@@ -292,6 +299,9 @@ impl File for TestFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         let state = self.disk.state();
+        if state.unreadable {
+            return Err(io::Error::other("the test disk cannot be read"));
+        }
         let seen = &state.files[&self.number].seen;
         let rest = seen.get(offset as usize..).unwrap_or_default();
         let count = rest.len().min(buffer.len());

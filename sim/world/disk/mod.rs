@@ -9,20 +9,28 @@
 //! * A process that was killed changes nothing any more (see [`Life`](super::base::Life)).
 //! * The same operations with the same dice leave the same bytes.
 //!
-//! Not modelled here: input/output errors, a full disk, bit rot, slow reads, renames between folders.
+//! * What goes wrong goes wrong where it was asked to ([`trouble`]): on that node, in those files, for so long.
+//!
+//! Not modelled here: slow reads, misdirected writes, renames between folders.
 
+mod bytes;
 pub(crate) mod content;
 pub(crate) mod image;
+pub(crate) mod loss;
 #[cfg(madsim)]
 mod session;
+#[cfg(madsim)]
+pub(crate) mod trouble;
 
 #[cfg(madsim)]
-pub use content::{Loss, Survival};
+pub use loss::{Loss, Survival};
 
 #[cfg(madsim)]
 pub use device::Disk;
 #[cfg(madsim)]
 pub(crate) use session::{HeldLock, OpenFile, Session};
+#[cfg(madsim)]
+pub use trouble::{Files, Trouble};
 
 #[cfg(madsim)]
 mod device;

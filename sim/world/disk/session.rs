@@ -8,6 +8,7 @@ use snowglobe::host::{self, BoxFuture, OpenMode};
 
 use super::device::Disk;
 use super::image::{Entry, FileRef, lock};
+use super::trouble::shown;
 use crate::world::base::Life;
 
 /// One process's view of its disk.
@@ -15,11 +16,6 @@ use crate::world::base::Life;
 pub(crate) struct Session {
     pub(crate) disk: Arc<Disk>,
     pub(crate) life: Life,
-}
-
-/// A path as the trace shows it.
-fn shown(path: &Path) -> &str {
-    path.to_str().expect("simulated paths are UTF-8")
 }
 
 impl Session {
@@ -37,6 +33,7 @@ impl Session {
         self.life.check()?;
         let value = operation()?;
         self.note(kind, path, &[]);
+        self.disk.changed(shown(path), &self.life);
         Ok(value)
     }
 
@@ -53,6 +50,7 @@ impl Session {
 
     pub(crate) fn names(&self, path: &Path) -> io::Result<Vec<String>> {
         self.life.check()?;
+        self.disk.meet_read(shown(path))?;
         self.disk.image.list(path)
     }
 
@@ -61,10 +59,12 @@ impl Session {
         let file = match mode {
             OpenMode::Read | OpenMode::Write => self.disk.image.file(path)?,
             OpenMode::Create => {
-                let file = self.disk.image.create(path)?;
-                lock(&file).set_length(0);
-                self.note("disk.create", path, &[]);
-                file
+                self.disk.meet_create(shown(path))?;
+                self.change("disk.create", path, || {
+                    let file = self.disk.image.create(path)?;
+                    lock(&file).set_length(0);
+                    Ok(file)
+                })?
             }
         };
         Ok(OpenFile {
@@ -76,6 +76,8 @@ impl Session {
     }
 
     pub(crate) fn create_dir(&self, path: &Path) -> io::Result<()> {
+        self.life.check()?;
+        self.disk.meet_create(shown(path))?;
         self.change("disk.create_dir", path, || self.disk.image.create_dir(path))
     }
 
@@ -87,6 +89,7 @@ impl Session {
     pub(crate) fn sync_dir_now(&self, path: &Path) -> io::Result<()> {
         self.change("disk.sync_dir", path, || {
             let dir = self.disk.image.dir(path)?;
+            self.disk.meet_sync(shown(path)).map_err(|(error, _)| error)?;
             let mut dir = lock(&dir);
             let mark = dir.mark();
             dir.commit(mark);
@@ -121,6 +124,10 @@ impl Drop for HeldLock {
 
 impl host::Disk for Session {
     fn create_dir_all(&self, path: &Path) -> io::Result<()> {
+        self.life.check()?;
+        if !self.is_dir(path)? {
+            self.disk.meet_create(shown(path))?;
+        }
         self.change("disk.create_dir", path, || self.disk.image.create_dir_all(path))
     }
 
@@ -153,7 +160,9 @@ impl host::Disk for Session {
             self.life.check()?;
             let dir = self.disk.image.dir(path)?;
             let mark = lock(&dir).mark();
-            self.disk.base.timers.sleep(self.disk.draw_sync_delay()).await;
+            self.disk.take_time(shown(path)).await;
+            self.life.check()?;
+            self.disk.meet_sync(shown(path)).map_err(|(error, _)| error)?;
             self.change("disk.sync_dir", path, || {
                 lock(&dir).commit(mark);
                 Ok(())
@@ -188,13 +197,21 @@ impl OpenFile {
     /// Writes; the trace hashes the bytes only where `are_ours` (RocksDB stamps its files with process-wide ids).
     pub(crate) fn write(&self, data: &[u8], offset: u64, are_ours: bool) -> io::Result<()> {
         self.check_write()?;
+        let disk = &self.session.disk;
+        let room = lock(&self.file).length().saturating_sub(offset);
+        if let Err((error, written)) = disk.meet_write(&self.path, data.len() as u64, room) {
+            let written = usize::try_from(written).expect("no more than was asked");
+            lock(&self.file).write(&data[..written.min(data.len())], offset);
+            return Err(error);
+        }
         lock(&self.file).write(data, offset);
-        let base = &self.session.disk.base;
+        let base = &disk.base;
         base.count("disk.writes", 1);
         base.count("disk.bytes", data.len() as u64);
         let numbers = [("offset", offset), ("length", data.len() as u64)];
         let hashed = if are_ours { data } else { &[] };
-        base.note_bytes("disk.write", &self.session.disk.node, &self.path, &numbers, hashed);
+        base.note_bytes("disk.write", &disk.node, &self.path, &numbers, hashed);
+        disk.changed(&self.path, &self.session.life);
         Ok(())
     }
 
@@ -202,15 +219,21 @@ impl OpenFile {
     pub(crate) fn sync_now(&self) -> io::Result<()> {
         self.session.life.check()?;
         let mark = lock(&self.file).mark();
-        self.commit(mark);
-        Ok(())
+        self.commit(mark)
     }
 
-    fn commit(&self, mark: u64) {
+    fn commit(&self, mark: u64) -> io::Result<()> {
+        let disk = &self.session.disk;
+        if let Err((error, evicts)) = disk.meet_sync(&self.path) {
+            let sectors = lock(&self.file).fail_sync(mark, evicts);
+            disk.base.count("disk.sectors_dropped", sectors);
+            return Err(error);
+        }
         let count = lock(&self.file).commit(mark);
-        let base = &self.session.disk.base;
-        base.count("disk.syncs", 1);
-        base.note("disk.sync", &self.session.disk.node, &self.path, &[("writes", count)]);
+        disk.base.count("disk.syncs", 1);
+        disk.base.note("disk.sync", &disk.node, &self.path, &[("writes", count)]);
+        disk.changed(&self.path, &self.session.life);
+        Ok(())
     }
 
     fn change_length(&self, length: u64) -> io::Result<()> {
@@ -218,6 +241,7 @@ impl OpenFile {
         lock(&self.file).set_length(length);
         let base = &self.session.disk.base;
         base.note("disk.set_length", &self.session.disk.node, &self.path, &[("length", length)]);
+        self.session.disk.changed(&self.path, &self.session.life);
         Ok(())
     }
 }
@@ -230,7 +254,14 @@ impl host::File for OpenFile {
 
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize> {
         self.session.life.check()?;
-        Ok(lock(&self.file).read(buffer, offset))
+        let disk = &self.session.disk;
+        disk.meet_read(&self.path)?;
+        let file = lock(&self.file);
+        let count = file.read(buffer, offset);
+        if file.rotten(offset, count) > 0 {
+            disk.meet_rot(&self.path);
+        }
+        Ok(count)
     }
 
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
@@ -242,18 +273,21 @@ impl host::File for OpenFile {
     }
 
     fn allocate(&self, length: u64) -> io::Result<()> {
-        if length > host::File::length(self)? { self.change_length(length) } else { Ok(()) }
+        if length <= host::File::length(self)? {
+            return Ok(());
+        }
+        self.check_write()?;
+        self.session.disk.meet_create(&self.path)?;
+        self.change_length(length)
     }
 
     fn sync(&self) -> BoxFuture<'_, io::Result<()>> {
         Box::pin(async move {
             self.session.life.check()?;
             let mark = lock(&self.file).mark();
-            let disk = &self.session.disk;
-            disk.base.timers.sleep(disk.draw_sync_delay()).await;
+            self.session.disk.take_time(&self.path).await;
             self.session.life.check()?;
-            self.commit(mark);
-            Ok(())
+            self.commit(mark)
         })
     }
 }

@@ -103,8 +103,8 @@ impl State {
         parts: &[io::IoSlice<'_>],
     ) -> usize {
         let (from, to) = self.route(id, side);
-        let delay = self.links[from][to].delay;
         let now_ns = net.base.timers.now_ns();
+        let link = &mut self.links[from][to];
         let pipe = &mut self.conns.get_mut(&id).expect("just routed").pipes[side];
         pipe.collect_credits(now_ns);
         let room = net.options.window_bytes.saturating_sub(pipe.used);
@@ -113,9 +113,10 @@ impl State {
             return 0;
         }
         // What was written at the same moment travels together; what cannot overtake arrives together.
+        let start_ns = link.take(length, now_ns);
         let at_ns = match pipe.last_write_ns == now_ns {
-            true => pipe.last_ns,
-            false => pipe.last_ns.max(now_ns + delay.draw(&mut self.dice)),
+            true => pipe.last_ns.max(start_ns),
+            false => pipe.last_ns.max(start_ns + link.delay.draw(&mut self.dice)),
         };
         pipe.last_write_ns = now_ns;
         let data = pipe.tail(at_ns, length);

@@ -18,7 +18,40 @@ pub enum Connects {
     Hang,
 }
 
+/// Everything that can be wrong with one direction of a link.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct LinkFaults {
+    /// Nothing crosses.
+    pub is_cut: bool,
+    /// Everything waits, and arrives at once when that ends.
+    pub is_stalled: bool,
+    /// How connects fare.
+    pub connects: Connects,
+    /// How long bytes travel; `None`: as always.
+    pub delay: Option<Delay>,
+    /// How many bytes a second it takes; `None`: any number.
+    pub bytes_per_s: Option<u64>,
+}
+
 impl Net {
+    /// Makes one direction of a link wrong in exactly these ways, and in no others.
+    pub fn set_link(&self, from: NodeId, to: NodeId, faults: LinkFaults) {
+        self.note("net.set_link", from, to);
+        let mut state = self.lock();
+        let link = &mut state.links[from.0][to.0];
+        let (was_open, was_cut, was_stalled) = (link.is_open(), link.is_cut, link.is_stalled);
+        (link.is_cut, link.is_stalled) = (faults.is_cut, faults.is_stalled);
+        link.connects = faults.connects;
+        link.delay = faults.delay.unwrap_or(self.options.delay);
+        link.bytes_per_s = faults.bytes_per_s;
+        if !was_open && link.is_open() {
+            let retransmit_max_ns = if was_cut { self.options.retransmit_max_ns } else { 0 };
+            state.release(self, from.0, to.0, retransmit_max_ns);
+        }
+        self.base.count("net.cuts", u64::from(faults.is_cut && !was_cut));
+        self.base.count("net.stalls", u64::from(faults.is_stalled && !was_stalled));
+    }
+
     fn note(&self, kind: &'static str, from: NodeId, to: NodeId) {
         let state = self.lock();
         let names = [from, to].map(|node| Arc::clone(&state.machines[node.0].name));

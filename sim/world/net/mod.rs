@@ -12,6 +12,7 @@
 //! | reset | `ConnectionReset` on both sides at once |
 //! | a process dies | what it had sent, then the end of the stream (a reset where it left data unread) |
 //! | the power goes | nothing at all; a reset once it writes to the machine that came back |
+//! | a narrow link | data later, the more of it the later |
 //! | no listener | `ConnectionRefused` after a round trip |
 //! | cut, or no machine | connects hang, try again after 1, 2, 4 … seconds, and time out in the end |
 //!
@@ -21,7 +22,7 @@
 //! * One timer entry per batch of deliveries; no work per byte but the copy.
 //! * A dead process's sockets are inert: whatever its late destructors do changes nothing.
 //!
-//! Not modelled: bandwidth, keepalive probes across a mere cut, half-open connects, IPv6 scopes, urgent data.
+//! Not modelled: keepalive probes across a mere cut, half-open connects, IPv6 scopes, urgent data.
 
 mod conn;
 mod connect;
@@ -39,7 +40,7 @@ use super::node::NodeId;
 use crate::dice::Dice;
 use conn::Conn;
 pub(crate) use connect::NodeNet;
-pub use faults::Connects;
+pub use faults::{Connects, LinkFaults};
 
 /// How the network behaves where nothing is broken.
 #[derive(Clone, Copy, Debug)]
@@ -113,11 +114,22 @@ struct Link {
     is_cut: bool,
     is_stalled: bool,
     connects: Connects,
+    /// How many bytes a second it takes, where that is bounded, and when it has taken all that it was given.
+    bytes_per_s: Option<u64>,
+    free_ns: u64,
 }
 
 impl Link {
     fn is_open(&self) -> bool {
         !self.is_cut && !self.is_stalled
+    }
+
+    /// When so many bytes that are given to it now are on their way, but for the delay.
+    fn take(&mut self, bytes: usize, now_ns: u64) -> u64 {
+        let Some(bytes_per_s) = self.bytes_per_s else { return now_ns };
+        let takes_ns = (bytes as u64).saturating_mul(1_000_000_000) / bytes_per_s.max(1);
+        self.free_ns = self.free_ns.max(now_ns) + takes_ns;
+        self.free_ns
     }
 }
 
@@ -171,8 +183,14 @@ impl Net {
     pub(crate) fn add_machine(&self, name: Arc<str>, ip: IpAddr) {
         let mut state = self.lock();
         assert!(state.machines.iter().all(|machine| machine.ip != ip), "two machines at {ip}");
-        let link =
-            |delay| Link { delay, is_cut: false, is_stalled: false, connects: Connects::Work };
+        let link = |delay| Link {
+            delay,
+            is_cut: false,
+            is_stalled: false,
+            connects: Connects::Work,
+            bytes_per_s: None,
+            free_ns: 0,
+        };
         state.machines.push(Machine { name, ip, has_power: true, next_port: 32_768 });
         for links in &mut state.links {
             links.push(link(self.options.delay));

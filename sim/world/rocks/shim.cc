@@ -51,7 +51,7 @@ struct SimEnvHandle {
 
 namespace {
 
-enum Code : int32_t { kDone = 0, kMissing = 1, kFailed = 2, kTaken = 3 };
+enum Code : int32_t { kDone = 0, kMissing = 1, kFailed = 2, kTaken = 3, kNoRoom = 4 };
 enum Mode : int32_t { kRead = 0, kCreate = 1, kAppend = 2 };
 enum Verb : int32_t {
   kExists = 0, kRemove = 1, kMakeDir = 2, kMakeDirIfMissing = 3, kRemoveDir = 4,
@@ -63,6 +63,7 @@ IOStatus Judge(int32_t code, const std::string& path) {
     case kDone: return IOStatus::OK();
     case kMissing: return IOStatus::PathNotFound(path, "no such file or directory");
     case kTaken: return IOStatus::Busy(path, "taken");
+    case kNoRoom: return IOStatus::NoSpace(path, "no space left on device");
     default: return IOStatus::IOError(path, "input/output error");
   }
 }

@@ -5,6 +5,7 @@ mod grpc;
 mod net;
 mod node;
 mod rocks;
+mod troubles;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};

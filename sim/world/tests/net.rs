@@ -6,7 +6,7 @@ use std::sync::Arc;
 use snowglobe::host::{Host, Stream};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
-use super::super::{Connects, Delay, NodeId, Options, Survival, World, run_in_world};
+use super::super::{Connects, Delay, LinkFaults, NodeId, Options, Survival, World, run_in_world};
 use super::{Log, MS, add_nodes, exact, ip};
 
 async fn read_all(mut stream: impl tokio::io::AsyncRead + Unpin, who: &'static str, log: Log) {
@@ -107,6 +107,36 @@ fn cut_holds_and_heal_delivers() {
     let faults: &[(u64, Fault)] =
         &[(25, |w, a, b| w.net().cut(a, b)), (45, |w, a, b| w.net().heal(a, b))];
     check(exact(), faults, &after_start(&expected));
+}
+
+/// A narrow link takes one byte after the other, at its rate; the way back is as wide as ever.
+#[test]
+fn narrow_links_queue() {
+    let expected = [
+        "51 b read [3]",
+        "71 b read [4]",
+        "91 b read [5]",
+        "111 b end",
+        "111 b read [6]",
+        "112 a end",
+    ];
+    let narrow: Fault = |world, a, b| {
+        let faults = LinkFaults { bytes_per_s: Some(50), ..LinkFaults::default() };
+        world.net().set_link(a, b, faults);
+    };
+    check(exact(), &[(25, narrow)], &after_start(&expected));
+}
+
+/// What is set wrong with a link replaces what was wrong before: a stall that becomes nothing lets all through.
+#[test]
+fn links_are_set_as_a_whole() {
+    let stall: Fault = |world, a, b| {
+        let faults = LinkFaults { is_stalled: true, ..LinkFaults::default() };
+        world.net().set_link(a, b, faults);
+    };
+    let nothing: Fault = |world, a, b| world.net().set_link(a, b, LinkFaults::default());
+    let expected = ["46 b read [3, 4]", "51 b read [5]", "61 b read [6]", "71 b end", "72 a end"];
+    check(exact(), &[(25, stall), (45, nothing)], &after_start(&expected));
 }
 
 /// A cut of the way back does not touch the way there; only the answer to the end is missing.

@@ -91,7 +91,10 @@ fn clocks_bend() {
     run_in_world(1, exact(), |world| async move {
         let [straight, fast] = add_nodes(&world);
         world.sleep_until(1000 * MS).await;
-        world.bend_clock(fast, Bend { drift_ppm: 100_000, wall_offset_ns: -5_000_000_000 });
+        world.bend_clock(
+            fast,
+            Bend { drift_ppm: 100_000, wall_offset_ns: -5_000_000_000, ..Bend::default() },
+        );
         let (one, other) = (world.host(straight).clock(), world.host(fast).clock());
         let gap = one.wall().as_secs_f64() - other.wall().as_secs_f64();
         assert!((gap - 5.0).abs() < 1e-3, "{gap}");
@@ -100,6 +103,35 @@ fn clocks_bend() {
         assert_eq!(passed, [2_000_000, 2_100_000]);
         other.sleep(Duration::from_millis(1100)).await;
         assert_eq!(world.now_ns() / MS, 3000);
+    })
+    .expect("no panic");
+}
+
+/// A wall clock that is stepped or stands comes back to the right time; the monotonic clock and others' never notice.
+#[test]
+fn wall_clocks_step_and_stand() {
+    run_in_world(1, exact(), |world| async move {
+        let [right, wrong] = add_nodes(&world);
+        let ahead_ms = |clock: &dyn snowglobe::host::Clock| {
+            let right = world.host(right).clock().wall().as_millis();
+            clock.wall().as_millis().cast_signed() - right.cast_signed()
+        };
+        let clock = world.host(wrong).clock();
+        let table = [
+            (Bend { wall_offset_ns: 3_600_000_000_000, ..Bend::default() }, [3_600_000, 3_600_000]),
+            (Bend { wall_offset_ns: -2_000_000_000, ..Bend::default() }, [-2000, -2000]),
+            (Bend { is_wall_frozen: true, ..Bend::default() }, [0, -1000]),
+        ];
+        for (bend, ahead) in table {
+            world.bend_clock(wrong, bend);
+            let (first, start) = (ahead_ms(&*clock), clock.monotonic());
+            world.sleep(1000 * MS).await;
+            assert_eq!([first, ahead_ms(&*clock)], ahead, "{bend:?}");
+            assert_eq!((clock.monotonic() - start).as_millis(), 1000);
+            world.bend_clock(wrong, Bend::default());
+            assert_eq!(ahead_ms(&*clock), 0);
+        }
+        assert!(world.counters()["clock.wrong_wall_read"] >= 6);
     })
     .expect("no panic");
 }

@@ -27,7 +27,7 @@ impl Disk for OsDisk {
     }
 
     fn exists(&self, path: &Path) -> bool {
-        path.exists()
+        path.try_exists().unwrap_or(true)
     }
 
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn File>> {

@@ -220,7 +220,7 @@ fn crash_while_creating() {
         disk.fail_after(steps, 7);
         let created = create(&disk, 600);
         disk.power_cut(|| steps % 2 == 0);
-        if Wal::exists(&disk, Path::new(super::DIR)) {
+        if Wal::exists(&disk, Path::new(super::DIR)).unwrap() {
             assert_eq!(recover(&disk, 600).unwrap().metadata, super::METADATA);
         } else {
             assert!(created.is_err());
@@ -265,10 +265,29 @@ fn failure_is_final() {
 fn exists() {
     let disk = TestDisk::default();
     let dir = Path::new(super::DIR);
-    assert!(!Wal::exists(&disk, dir));
+    assert_eq!(Wal::exists(&disk, dir), Ok(false));
     assert!(recover(&disk, 600).is_err());
     drop(create(&disk, 600).unwrap());
-    assert!(Wal::exists(&disk, dir));
+    assert_eq!(Wal::exists(&disk, dir), Ok(true));
     assert!(matches!(create(&disk, 600), Err(Error::Io { .. })));
     assert_eq!(disk.list(dir).unwrap().len(), 1);
+}
+
+/// A log that cannot be listed, or lacks a segment in the middle, is not taken for none: nothing is made in its place.
+#[test]
+fn a_broken_log_is_a_log() {
+    let disk = TestDisk::default();
+    let dir = Path::new(super::DIR);
+    let mut wal = log(&disk);
+    for index in 6..=300 {
+        wal.append(&entries(index..=index, 2), None).unwrap();
+        block_on(wal.sync()).unwrap();
+    }
+    drop(wal);
+    let names = files(&disk);
+    assert!(names.len() >= 3, "{names:?}");
+    disk.remove(&names[1]).unwrap();
+    assert!(matches!(Wal::exists(&disk, dir), Err(Error::Corrupt { .. })));
+    assert!(matches!(create(&disk, SEGMENT_BYTES), Err(Error::Corrupt { .. })));
+    assert_eq!(files(&disk).len(), names.len() - 1);
 }

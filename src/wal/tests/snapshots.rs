@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use super::super::testdisk::{TestDisk, block_on};
 use super::super::{Mark, SnapshotFile, SnapshotMeta, SnapshotStore};
 use super::shared;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::host::Disk;
 
 const DIR: &str = "member/snap";
@@ -116,6 +116,20 @@ fn damaged_ones_are_set_aside() {
     copied.damage(&path(2), |bytes| *bytes = other);
     let store = SnapshotStore::new(shared(&copied), Path::new(DIR)).unwrap();
     assert_eq!(newest(&store, &[1, 2]).unwrap().meta.mark, mark(1), "another's copy");
+}
+
+/// A snapshot that cannot be read at the moment is an error, and is used once it can be read again.
+#[test]
+fn unreadable_ones_stay() {
+    let disk = TestDisk::default();
+    let store = store(&disk);
+    save(&store, 1, b"old").unwrap();
+    save(&store, 2, b"new").unwrap();
+    disk.set_unreadable(true);
+    let refused = block_on(store.newest_usable(&[mark(1), mark(2)]));
+    assert!(matches!(refused, Err(Error::Io { .. })), "{:?}", refused.err());
+    disk.set_unreadable(false);
+    assert_eq!(newest(&store, &[1, 2]).unwrap().meta.mark, mark(2));
 }
 
 /// A file that changes after it was verified is not trusted when it is read.
