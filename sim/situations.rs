@@ -27,6 +27,8 @@ pub const SITUATIONS: &[(&str, &str)] = &[
     ("snapshots_not_needed", "a snapshot arrived that nobody needed any more"),
     ("snapshot_sends_failed", "a snapshot did not arrive"),
     ("snapshots_refused", "a member could not take a snapshot in"),
+    ("auth_enabled", "authentication was switched on"),
+    ("denied", "somebody was told that it may not"),
     ("struck_with_writes_in_flight", "a fault came at an exact disk operation"),
     ("ended_by_a_disk_fault", "a member ended by itself because its disk failed it"),
     ("power_loss_took_writes", "a power cut took unsynced writes"),

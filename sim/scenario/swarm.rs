@@ -136,14 +136,14 @@ const MIX: &[(&str, u64)] = &[
     ("watch", 4),
 ];
 
-/// The same for leases: all of them or none.
+/// The same for leases: all of them or none. No key hangs on one: the checker cannot say yet which revisions the end of
+/// a lease makes.
 const LEASES: &[(&str, u64)] = &[
     ("lease-grant", 6),
     ("lease-keep-alive", 6),
     ("lease-revoke", 3),
     ("lease-time-to-live", 4),
     ("lease-list", 2),
-    ("put-lease", 10),
 ];
 
 fn workload(text: &mut String, dice: &mut Dice, members: u64) {
@@ -217,8 +217,11 @@ fn faults(text: &mut String, dice: &mut Dice, shape: &mut Shape) {
         kinds.push(FaultKind::PowerLoss);
     }
     let links_matter = shape.members > 1;
+    // A lease ends early by as much as its leader's clock runs fast, and the rule about it knows nothing of clocks.
+    let has_leases = text.contains("lease-");
     for kind in kinds {
-        if links_matter || !needs_others(kind) {
+        let is_unfair = has_leases && kind == FaultKind::ClockDrift;
+        if !is_unfair && (links_matter || !needs_others(kind)) {
             fault(text, dice, kind, shape.duration_s);
         }
     }

@@ -257,7 +257,7 @@ mod tests {
                 Survival::Everything => prop_assert_eq!(&left, legal.last().expect("one at least")),
                 Survival::Part => {
                     let is_length = legal.iter().any(|version| version.len() == left.len());
-                    prop_assert!(is_length || (loss.torn > 0 && left.len() % 512 == 0));
+                    prop_assert!(is_length || (loss.torn > 0 && left.len().is_multiple_of(512)));
                     for sector in 0..left.len().div_ceil(512) {
                         let found = sector_of(&left, sector, left.len());
                         let is_legal = legal.iter().any(|it| sector_of(it, sector, left.len()) == found);
