@@ -15,6 +15,7 @@ const CHOSEN_LEASE_MAX: i64 = 1 << 32;
 /// Fields that are revisions of the store.
 const REVISIONS: &[&str] = &[
     "revision",
+    "rev",
     "mod_revision",
     "create_revision",
     "start_revision",
@@ -43,6 +44,7 @@ const HIDDEN: &[(&str, &str)] = &[
     ("version_text", "<version>"),
     ("storageVersion", "<version>"),
     ("token", "<token>"),
+    ("authRevision", "<n>"),
 ];
 
 /// A message from a case's JSON. Panics on what the message does not have: the case is wrong.
