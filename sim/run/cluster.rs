@@ -181,6 +181,7 @@ struct Life {
 /// One life of a member, from its start to its death.
 async fn live(host: Arc<dyn Host>, life: Life) {
     let bites = life.disk.bites();
+    let mut ended = None;
     let words = match Server::start(host, life.config.clone()).await {
         Err(error) => format!("did not start: {error}"),
         Ok(server) => {
@@ -190,17 +191,21 @@ async fn live(host: Arc<dyn Host>, life: Life) {
             set(Some(server.handle().clone()));
             let error = server.failed().await;
             set(None);
+            ended = Some(server);
             error.to_string()
         }
     };
     if life.disk.is_struck() {
         // These were no last words: the process had ended before.
-        return;
+    } else if life.disk.bites() == bites {
+        life.recorder.died(&life.config.name, words);
+    } else {
+        tracing::info!("ended by a fault of its disk: {words}");
+        // Fails only when the run is over.
+        let _ = life.died.send(life.index);
     }
-    if life.disk.bites() == bites {
-        return life.recorder.died(&life.config.name, words);
-    }
-    tracing::info!("ended by a fault of its disk: {words}");
-    // Fails only when the run is over.
-    let _ = life.died.send(life.index);
+    // A process would be gone now. To take the server apart here instead would wake its tasks in an order that tokio's
+    // watch channels draw from dice of their own, so that waits for whoever starts the member again.
+    std::future::pending::<()>().await;
+    drop(ended);
 }

@@ -63,7 +63,9 @@ IOStatus Judge(int32_t code, const std::string& path) {
     case kDone: return IOStatus::OK();
     case kMissing: return IOStatus::PathNotFound(path, "no such file or directory");
     case kTaken: return IOStatus::Busy(path, "taken");
-    case kNoRoom: return IOStatus::NoSpace(path, "no space left on device");
+    // Not NoSpace: for that RocksDB starts a thread of the machine's, which waits for room beside the world and its
+    // clock. The server gives up at the first error all the same.
+    case kNoRoom: return IOStatus::IOError(path, "no space left on device");
     default: return IOStatus::IOError(path, "input/output error");
   }
 }
