@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use super::outline::Outline;
-use super::record::{Batch, Head, PAYLOAD_BYTES_MAX, Record, SyncPoint};
+use super::record::{ALIGN_BYTES, Batch, Head, PAYLOAD_BYTES_MAX, Record, SyncPoint};
 use super::recover::{Replay, replay};
 use super::segment::{self, Created, Segment};
 use super::{Entry, HardState, Mark, Options, Recovered};
@@ -338,6 +338,10 @@ async fn open_tail(
     let length = options.segment_bytes.max(replay.tail);
     if replay.repair.is_some() || replay.length < length {
         file.allocate(length).map_err(failed)?;
+    } else if replay.length > options.segment_bytes {
+        // It has grown since it was preallocated, and a failed sync may have dropped its length as well: only a length
+        // that is new reaches the disk.
+        file.allocate(replay.length + ALIGN_BYTES as u64).map_err(failed)?;
     }
     // Where a sync failed in the life before, the kernel has taken pages for clean that never reached the disk. They
     // can be read, but no sync brings them there any more, unless they are written again.
