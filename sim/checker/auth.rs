@@ -51,20 +51,7 @@ pub(super) fn check(operations: &[Operation]) -> Vec<(u64, Violation)> {
 }
 
 fn is_admin(operation: &Operation) -> bool {
-    let is_about = matches!(
-        operation.request,
-        Request::AuthEnable {}
-            | Request::AuthDisable {}
-            | Request::UserAdd { .. }
-            | Request::UserDelete { .. }
-            | Request::UserGrantRole { .. }
-            | Request::UserRevokeRole { .. }
-            | Request::RoleAdd { .. }
-            | Request::RoleDelete { .. }
-            | Request::RoleGrantPermission { .. }
-            | Request::RoleRevokePermission { .. }
-    );
-    is_about && operation.outcome != Outcome::Failed
+    operation.request.is_about_users() && operation.outcome != Outcome::Failed
 }
 
 fn user(operation: &Operation) -> String {

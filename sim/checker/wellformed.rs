@@ -201,25 +201,8 @@ fn changes(request: &Request) -> bool {
         | Request::MemberRemove { .. }
         | Request::MemberPromote { .. }
         | Request::MemberUpdate { .. } => true,
-        request => is_auth(request),
+        request => request.is_about_users(),
     }
-}
-
-/// Whether a request is about users, roles and permissions.
-fn is_auth(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::AuthEnable {}
-            | Request::AuthDisable {}
-            | Request::UserAdd { .. }
-            | Request::UserDelete { .. }
-            | Request::UserGrantRole { .. }
-            | Request::UserRevokeRole { .. }
-            | Request::RoleAdd { .. }
-            | Request::RoleDelete { .. }
-            | Request::RoleGrantPermission { .. }
-            | Request::RoleRevokePermission { .. }
-    )
 }
 
 /// Whether a request is about members.
@@ -256,7 +239,7 @@ fn fits(request: &Request, body: &Body) -> bool {
         | (Request::HashKv { .. }, Body::HashKv { .. })
         | (Request::StateHash {}, Body::StateHash { .. }) => true,
         (request, Body::Members { .. }) => is_about_members(request),
-        (request, Body::Auth {}) => is_auth(request),
+        (request, Body::Auth {}) => request.is_about_users(),
         (Request::Txn(txn), Body::Txn { succeeded, responses }) => {
             let done = if *succeeded { &txn.success } else { &txn.failure };
             done.len() == responses.len() && all_fit(done, responses)

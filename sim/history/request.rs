@@ -205,6 +205,26 @@ pub enum PermissionKind {
     ReadWrite,
 }
 
+impl Request {
+    /// Whether it changes users, roles or permissions.
+    #[must_use]
+    pub const fn is_about_users(&self) -> bool {
+        matches!(
+            self,
+            Self::AuthEnable {}
+                | Self::AuthDisable {}
+                | Self::UserAdd { .. }
+                | Self::UserDelete { .. }
+                | Self::UserGrantRole { .. }
+                | Self::UserRevokeRole { .. }
+                | Self::RoleAdd { .. }
+                | Self::RoleDelete { .. }
+                | Self::RoleGrantPermission { .. }
+                | Self::RoleRevokePermission { .. }
+        )
+    }
+}
+
 /// What a watch asks for.
 #[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
 #[serde(default)]

@@ -234,11 +234,6 @@ impl Agenda {
             FaultKind::ClockStep | FaultKind::ClockDrift | FaultKind::ClockFreeze => {
                 self.clocks.begin(&self.cluster, fault, &targets)
             }
-            FaultKind::BitRot => {
-                let met = troubles::rot(&self.cluster, fault, &targets);
-                self.disks.insert(fault.id, targets);
-                met
-            }
             _ => {
                 let met = troubles::begin(&self.cluster, fault, &targets);
                 self.disks.insert(fault.id, targets);

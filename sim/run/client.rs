@@ -257,7 +257,7 @@ async fn send(way: Way, request: &Request) -> Result<Response, tonic::Status> {
     if convert::lock::is_about(request) {
         return convert::lock::send(way, request).await;
     }
-    if convert::auth::is_about(request) {
+    if request.is_about_users() {
         return convert::auth::send(way, request).await;
     }
     let mut kv = KvClient::new(way);

@@ -18,7 +18,7 @@ pub fn files(files: Option<plan::Files>) -> Files {
     }
 }
 
-/// Gives the disks of `members` a trouble. False where the fault is none of disks.
+/// Gives the disks of `members` a trouble. False where none got it, and where the fault is none of disks.
 pub fn begin(cluster: &Cluster, fault: &Fault, members: &[usize]) -> bool {
     let amount = fault.amount.map_or(1, i64::unsigned_abs);
     let trouble = match fault.what {
@@ -28,6 +28,7 @@ pub fn begin(cluster: &Cluster, fault: &Fault, members: &[usize]) -> bool {
         FaultKind::ReadErrors => Trouble::ReadErrors { one_in: amount },
         FaultKind::SlowDisk => Trouble::Slow(Delay::even(1_000_000, amount * 1_000_000)),
         FaultKind::HungDisk => Trouble::Hung,
+        FaultKind::BitRot => return rot(cluster, fault, members),
         _ => return false,
     };
     for member in members {
@@ -38,7 +39,7 @@ pub fn begin(cluster: &Cluster, fault: &Fault, members: &[usize]) -> bool {
 }
 
 /// Lets a bit rot in each of the members' disks, unless too many would have rot then.
-pub fn rot(cluster: &Cluster, fault: &Fault, members: &[usize]) -> bool {
+fn rot(cluster: &Cluster, fault: &Fault, members: &[usize]) -> bool {
     let is_rotten = |member: &usize| {
         members.contains(member) || cluster.world.disk(cluster.node(*member)).rotten_bits() > 0
     };

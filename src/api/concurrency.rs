@@ -52,6 +52,8 @@ impl Failure {
     pub(super) const NOT_LEADER: Self = Self::Said("election: not leader");
     /// Nobody leads.
     pub(super) const NO_LEADER: Self = Self::Said("election: no leader");
+    /// The state machine's answer is to another kind of request.
+    const WRONG_KIND: Self = Self::Said("etcdserver: the answer is not of the request's kind");
     /// A request about a leadership that names none.
     pub(super) const NO_LEADER_KEY: Self = Self::Said("\"leader\" field must be provided");
 }
@@ -205,7 +207,7 @@ impl Store {
                 self.api.complete(&mut response.header);
                 Ok(response)
             }
-            _ => Err(Failure::Said("etcdserver: the answer is not of the request's kind")),
+            _ => Err(Failure::WRONG_KIND),
         }
     }
 
@@ -286,9 +288,9 @@ impl Store {
 
     /// Returns once either key may have been deleted, from a revision on.
     async fn wait_for_delete(&self, key: &[u8], own: &[u8], from: i64) -> Result<(), Failure> {
-        let mut stream = self.deletes(key, from).await?;
-        let keys = Keys::new(own, b"").expect("a single key is never empty");
-        stream.create(spec(keys, from, true)).await?;
+        let only = |key: &[u8]| Keys::new(key, b"").expect("a single key is never empty");
+        let mut stream = self.watch(only(key), from, true).await?;
+        stream.create(spec(only(own), from, true)).await?;
         loop {
             match stream.next().await {
                 None => return Err(Failure::Refused(Refusal::Stopped)),
@@ -297,11 +299,6 @@ impl Store {
                 Some(News::Progress { .. } | News::AllProgress { .. }) => {}
             }
         }
-    }
-
-    async fn deletes(&self, key: &[u8], from: i64) -> Result<Stream, Failure> {
-        let keys = Keys::new(key, b"").expect("a single key is never empty");
-        self.watch(keys, from, true).await
     }
 
     /// Watches keys from a revision on; with or without puts.
@@ -360,7 +357,7 @@ impl Store {
                 self.api.complete(&mut response.header);
                 Ok(response.header)
             }
-            _ => Err(Failure::Said("etcdserver: the answer is not of the request's kind")),
+            _ => Err(Failure::WRONG_KIND),
         }
     }
 

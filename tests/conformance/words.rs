@@ -41,7 +41,6 @@ const HIDDEN: &[(&str, &str)] = &[
     ("dbSizeInUse", "<n>"),
     ("dbSizeQuota", "<n>"),
     ("hash", "<n>"),
-    ("version_text", "<version>"),
     ("storageVersion", "<version>"),
     ("token", "<token>"),
     ("authRevision", "<n>"),

@@ -10,24 +10,6 @@ use tonic::Status;
 use super::{Way, answer, no_way};
 use crate::history::{Body, PermissionKind, Request, Response};
 
-/// Whether a request is about users, roles and permissions.
-#[must_use]
-pub fn is_about(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::AuthEnable {}
-            | Request::AuthDisable {}
-            | Request::UserAdd { .. }
-            | Request::UserDelete { .. }
-            | Request::UserGrantRole { .. }
-            | Request::UserRevokeRole { .. }
-            | Request::RoleAdd { .. }
-            | Request::RoleDelete { .. }
-            | Request::RoleGrantPermission { .. }
-            | Request::RoleRevokePermission { .. }
-    )
-}
-
 /// A token for a user. Errors: what the server says.
 pub async fn log_in(way: Way, user: &str) -> Result<String, Status> {
     let (name, password) = (user.to_owned(), user.to_owned());

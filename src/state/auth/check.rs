@@ -149,11 +149,7 @@ impl State {
     /// # Errors
     /// As [`State::may_read`].
     pub fn may_write_lease(&self, caller: &Caller, id: i64) -> Verdict<()> {
-        if self.auth.admin(caller).is_ok() {
-            return Ok(());
-        }
-        let keys = self.lease(id).into_iter().flat_map(Lease::keys);
-        keys.into_iter().try_for_each(|key| self.auth.may(caller, Access::Write, key, &[]))
+        self.may_lease(caller, Access::Write, id)
     }
 
     /// Whether somebody may see which keys hang on a lease: whoever may read all of them.
@@ -161,11 +157,16 @@ impl State {
     /// # Errors
     /// As [`State::may_read`].
     pub fn may_read_lease(&self, caller: &Caller, id: i64) -> Verdict<()> {
+        self.may_lease(caller, Access::Read, id)
+    }
+
+    /// Root, or whoever has this access to all keys of a lease.
+    fn may_lease(&self, caller: &Caller, access: Access, id: i64) -> Verdict<()> {
         if self.auth.admin(caller).is_ok() {
             return Ok(());
         }
         let keys = self.lease(id).into_iter().flat_map(Lease::keys);
-        keys.into_iter().try_for_each(|key| self.auth.may(caller, Access::Read, key, &[]))
+        keys.into_iter().try_for_each(|key| self.auth.may(caller, access, key, &[]))
     }
 
     /// The ids of all leases, for whoever may read all that hangs on any of them.
