@@ -33,6 +33,8 @@ pub enum Error {
     },
     /// The configuration cannot be used: what, and how to mend it.
     Config(String),
+    /// This member is not one of its cluster any more: what to do with what it left behind.
+    Removed(String),
     /// A rule of the program itself was broken; continuing would risk data.
     Fatal(String),
 }
@@ -47,7 +49,11 @@ impl Error {
             // A verdict on the request and the state alone.
             Self::Refused(refusal) => refusal.is_deterministic(),
             // One member's disk, configuration or bug.
-            Self::Io { .. } | Self::Corrupt { .. } | Self::Config(_) | Self::Fatal(_) => false,
+            Self::Io { .. }
+            | Self::Corrupt { .. }
+            | Self::Config(_)
+            | Self::Removed(_)
+            | Self::Fatal(_) => false,
         }
     }
 
@@ -84,7 +90,7 @@ impl fmt::Display for Error {
             Self::Corrupt { path, offset, reason } => {
                 write!(f, "corrupt file {} at offset {offset}: {reason}", path.display())
             }
-            Self::Config(text) | Self::Fatal(text) => write!(f, "{text}"),
+            Self::Config(text) | Self::Removed(text) | Self::Fatal(text) => write!(f, "{text}"),
         }
     }
 }
@@ -217,6 +223,36 @@ refusals! {
     TimeoutLeaderFail, Unavailable, false, "etcdserver: request timed out, possibly due to previous leader failure";
     /// The read index was known but applying up to it took too long.
     TimeoutWaitAppliedIndex, Unavailable, false, "etcdserver: request timed out, waiting for the applied index took too long";
+    /// The database has reached its quota.
+    NoSpace, ResourceExhausted, true, "etcdserver: mvcc: database space exceeded";
+    /// Members were found to differ.
+    Corrupt, DataLoss, true, "etcdserver: corrupt cluster";
+    /// A version that is none.
+    WrongDowngradeVersionFormat, InvalidArgument, false, "etcdserver: wrong downgrade target version format";
+    /// A version that cannot be gone back to.
+    InvalidDowngradeTargetVersion, InvalidArgument, false, "etcdserver: invalid downgrade target version";
+    /// There is no downgrade to cancel.
+    NoInflightDowngrade, FailedPrecondition, false, "etcdserver: no inflight downgrade job";
+    /// A new member's id is another's.
+    MemberExists, FailedPrecondition, true, "etcdserver: member ID already exist";
+    /// A peer URL is another member's.
+    PeerUrlExists, FailedPrecondition, true, "etcdserver: Peer URLs already exists";
+    /// The change would leave fewer started members than a quorum; etcd sends this one with code Unknown.
+    MemberNotEnoughStarted, Unknown, true, "etcdserver: re-configuration failed due to not enough started members";
+    /// Peer URLs that are none.
+    MemberBadUrls, InvalidArgument, true, "etcdserver: given member URLs are invalid";
+    /// There is no such member, or no more.
+    MemberNotFound, NotFound, true, "etcdserver: member not found";
+    /// The member votes already.
+    MemberNotLearner, FailedPrecondition, true, "etcdserver: can only promote a learner member";
+    /// The learner is too far behind to be given a vote.
+    LearnerNotReady, FailedPrecondition, false, "etcdserver: can only promote a learner member which is in sync with leader";
+    /// As many learners as there may be are there already.
+    TooManyLearners, FailedPrecondition, true, "etcdserver: too many learner members in cluster";
+    /// Too few members were heard of lately for the change to be safe.
+    Unhealthy, Unavailable, false, "etcdserver: unhealthy cluster";
+    /// A learner only answers serializable ranges and questions about itself.
+    NotSupportedForLearner, FailedPrecondition, false, "etcdserver: rpc not supported for learner";
     /// The member cannot take over leadership.
     BadLeaderTransferee, FailedPrecondition, false, "etcdserver: bad leader transferee";
     /// Leadership was not taken over in time.

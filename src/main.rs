@@ -1,6 +1,6 @@
 //! The `snowglobe` program: starts one member, stops it on a signal, and says how it ended.
 //!
-//! Exit codes: 0 stopped as asked · 2 the command line, the data folder or an address cannot be
+//! Exit codes: 0 stopped as asked, or removed from the cluster · 2 the command line, the data folder or an address cannot be
 //! used · 5 the member failed.
 
 use std::io::Write;
@@ -11,8 +11,9 @@ use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 use snowglobe::config::{self, Command, Config};
 use snowglobe::error::{Error, Result};
+use snowglobe::host::Host;
 use snowglobe::host::os::OsHost;
-use snowglobe::server::Server;
+use snowglobe::server::{self, Server};
 use tokio::sync::mpsc;
 use tracing_subscriber::EnvFilter;
 
@@ -30,6 +31,8 @@ fn main() -> ExitCode {
         Err(error) => {
             complain(&error.to_string());
             ExitCode::from(match error {
+                // A supervisor has no reason to start it again.
+                Error::Removed(_) => return ExitCode::SUCCESS,
                 Error::Config(_) => EXIT_USAGE,
                 _ => EXIT_CRASHED,
             })
@@ -43,6 +46,13 @@ fn run() -> Result<()> {
             // Nobody is left to tell where standard output is closed.
             let _ = std::io::stdout().write_all(text.as_bytes());
             Ok(())
+        }
+        Command::Restore { config, file, skip_hash_check } => {
+            log_to_stderr("info")?;
+            let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+            let runtime = runtime.map_err(|e| Error::io("start the runtime", "", e))?;
+            let host: Arc<dyn Host> = Arc::new(OsHost::new());
+            runtime.block_on(server::restore(&host, &config, &file, skip_hash_check))
         }
         Command::Serve(config, filter) => {
             log_to_stderr(&filter)?;

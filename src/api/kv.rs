@@ -3,6 +3,7 @@
 use tonic::{Request, Response, Status};
 
 use super::{Api, status};
+use crate::error::Refusal;
 use crate::proto::etcdserverpb::kv_server::Kv;
 use crate::proto::etcdserverpb::{
     CompactionRequest, CompactionResponse, DeleteRangeRequest, DeleteRangeResponse,
@@ -32,6 +33,9 @@ impl Kv for Api {
     ) -> Result<Response<RangeResponse>, Status> {
         let (metadata, _, request) = request.into_parts();
         validate::range(&request).map_err(status)?;
+        if !request.serializable && self.handle.is_learner() {
+            return Err(status(Refusal::NotSupportedForLearner));
+        }
         let caller = self.caller(&metadata).await?;
         let mut response = self.handle.range(caller, request).await.map_err(status)?;
         self.complete(&mut response.header);

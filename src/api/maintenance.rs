@@ -1,22 +1,45 @@
-//! The Maintenance service: status, hashes, leadership, alarms.
+//! The Maintenance service: status, hashes, leadership, alarms, snapshots, defragmentation.
 
 use tonic::{Request, Response, Status};
 
+use super::image::Image;
 use super::{Api, status};
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::alarm_request::AlarmAction;
+use crate::proto::etcdserverpb::downgrade_request::DowngradeAction;
 use crate::proto::etcdserverpb::maintenance_server::Maintenance;
 use crate::proto::etcdserverpb::{
-    AlarmRequest, AlarmResponse, HashKvRequest, HashKvResponse, MoveLeaderRequest,
-    MoveLeaderResponse, StatusRequest, StatusResponse,
+    AlarmMember, AlarmRequest, AlarmResponse, DefragmentRequest, DefragmentResponse, DowngradeInfo,
+    DowngradeRequest, DowngradeResponse, HashKvRequest, HashKvResponse, HashRequest, HashResponse,
+    InternalRaftRequest, MoveLeaderRequest, MoveLeaderResponse, SnapshotRequest, StatusRequest,
+    StatusResponse,
 };
-use crate::state::KeysHash;
+use crate::state::{self, KeysHash};
 
 /// The etcd release whose API is served: clients choose by it what they may ask for.
-const ETCD_VERSION: &str = "3.6.0";
+pub(super) const ETCD_VERSION: &str = "3.6.0";
+
+/// The version before that one.
+const DOWNGRADE_TARGET: (u64, u64) = (3, 5);
+
+/// An alarm as etcd writes it.
+fn words(alarm: &AlarmMember) -> String {
+    format!("memberID:{} alarm:{} ", alarm.member_id, alarm.alarm().as_str_name())
+}
+
+/// Major and minor of a version to go back to.
+fn target(version: &str) -> Result<(u64, u64), Refusal> {
+    let mut parts = version.split('.').map(str::parse::<u64>);
+    match (parts.next(), parts.next(), parts.next()) {
+        (Some(Ok(major)), Some(Ok(minor)), None | Some(Ok(_))) => Ok((major, minor)),
+        _ => Err(Refusal::WrongDowngradeVersionFormat),
+    }
+}
 
 #[tonic::async_trait]
 impl Maintenance for Api {
+    type SnapshotStream = Image;
+
     async fn alarm(
         &self,
         request: Request<AlarmRequest>,
@@ -26,13 +49,14 @@ impl Maintenance for Api {
         } else {
             self.admin(request.metadata()).await?;
         }
-        // No alarm can be raised yet, so there is none to list and none to take back.
-        match request.into_inner().action() {
-            AlarmAction::Get | AlarmAction::Deactivate => {
-                let revision = self.handle.status().await.map_err(status)?.revision;
-                Ok(Response::new(AlarmResponse { header: self.header(revision), alarms: vec![] }))
+        let alarm = Some(request.into_inner());
+        let request = InternalRaftRequest { alarm, ..Default::default() };
+        match self.handle.propose(request).await.map_err(status)? {
+            state::Response::Alarm(mut response) => {
+                self.complete(&mut response.header);
+                Ok(Response::new(response))
             }
-            AlarmAction::Activate => Err(Status::unimplemented("alarms cannot be raised yet")),
+            _ => Err(super::wrong_kind()),
         }
     }
 
@@ -52,12 +76,65 @@ impl Maintenance for Api {
             raft_index: now.commit,
             raft_term: now.header.term,
             raft_applied_index: now.applied,
-            errors: no_leader.into_iter().collect(),
+            errors: no_leader.into_iter().chain(now.alarms.iter().map(words)).collect(),
             db_size_in_use: bytes(now.db_size_in_use),
             is_learner: now.is_learner,
             storage_version: ETCD_VERSION.into(),
-            db_size_quota: 0,
+            // As it was asked for, so that 0 stands for the default.
+            db_size_quota: self.config.quota_backend_bytes,
+            downgrade_info: Some(DowngradeInfo::default()),
         }))
+    }
+
+    async fn defragment(
+        &self,
+        request: Request<DefragmentRequest>,
+    ) -> Result<Response<DefragmentResponse>, Status> {
+        self.admin(request.metadata()).await?;
+        self.handle.defragment().await.map_err(status)?;
+        // etcd sends no header here.
+        Ok(Response::new(DefragmentResponse { header: None }))
+    }
+
+    async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
+        self.admin(request.metadata()).await?;
+        let hash = self.handle.hash_all().await.map_err(status)?;
+        let hash = (hash ^ (hash >> 32)) as u32;
+        Ok(Response::new(HashResponse { header: self.header(self.handle.revision()), hash }))
+    }
+
+    async fn snapshot(
+        &self,
+        request: Request<SnapshotRequest>,
+    ) -> Result<Response<Self::SnapshotStream>, Status> {
+        self.admin(request.metadata()).await?;
+        let export = self.handle.export().await.map_err(status)?;
+        let header = self.header(self.handle.revision());
+        Ok(Response::new(Image::new(export, header, self.config.limits.snapshot_chunk_bytes)))
+    }
+
+    async fn downgrade(
+        &self,
+        request: Request<DowngradeRequest>,
+    ) -> Result<Response<DowngradeResponse>, Status> {
+        self.admin(request.metadata()).await?;
+        let DowngradeRequest { action, version } = request.into_inner();
+        let refusal = match DowngradeAction::try_from(action) {
+            Ok(DowngradeAction::Validate) => match target(&version) {
+                Ok(target) if target == DOWNGRADE_TARGET => {
+                    let header = self.header(self.handle.revision());
+                    let version = ETCD_VERSION.to_owned();
+                    return Ok(Response::new(DowngradeResponse { header, version }));
+                }
+                Ok(_) => Refusal::InvalidDowngradeTargetVersion,
+                Err(refusal) => refusal,
+            },
+            Ok(DowngradeAction::Cancel) => Refusal::NoInflightDowngrade,
+            // There is one version, and none to go back to.
+            Ok(DowngradeAction::Enable) => Refusal::InvalidDowngradeTargetVersion,
+            Err(_) => return Err(Status::invalid_argument("etcdserver: unknown downgrade action")),
+        };
+        Err(status(refusal))
     }
 
     async fn hash_kv(

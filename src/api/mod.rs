@@ -14,7 +14,9 @@ mod cluster;
 mod concurrency;
 mod election;
 mod gate;
+pub(crate) mod image;
 mod kv;
+mod learner;
 mod lease;
 mod lock;
 mod maintenance;
@@ -55,6 +57,7 @@ pub fn routes(
     let waits = Arc::new(Semaphore::new(config.limits.lock_waits_max));
     let hashes = Arc::new(Semaphore::new(config.limits.auth_hashes_max));
     let (handle, host) = (handle.clone(), Arc::clone(host));
+    let learners = learner::LearnerLayer(handle.clone());
     let api = Api { handle, watches, host, waits, hashes, config: Arc::clone(&config) };
     let frame_bytes_max = config.max_frame_bytes();
     // Answers are bounded by what is stored; etcd does not limit them either.
@@ -71,6 +74,7 @@ pub fn routes(
         .add_service(ElectionServer::new(api.clone()))
         .add_service(MaintenanceServer::new(api));
     let translated = services.into_axum_router().layer(MapResponseLayer::new(too_large));
+    let translated = translated.layer(learners);
     Routes::from(translated).prepare()
 }
 

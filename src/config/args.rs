@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::{ClusterState, Config, Limits, Url, file};
+use super::{AutoCompaction, ClusterState, Config, Limits, Url, file};
 use crate::error::{Error, Result};
 
 /// What a command line asks for.
@@ -16,6 +16,15 @@ use crate::error::{Error, Result};
 pub enum Command {
     /// Start a member; log what this filter (as in `info` or `snowglobe::raft=debug`) lets through.
     Serve(Box<Config>, String),
+    /// Make a data folder from a snapshot.
+    Restore {
+        /// The member that the folder is for.
+        config: Box<Config>,
+        /// The snapshot.
+        file: PathBuf,
+        /// Whether its hash is not looked at.
+        skip_hash_check: bool,
+    },
     /// Print this text (help or version) and stop.
     Print(String),
 }
@@ -32,6 +41,51 @@ struct Program {
 enum Verb {
     /// Start one member of a cluster
     Serve(Box<ServeArgs>),
+    /// Make a member's data folder from a file that `etcdctl snapshot save` wrote
+    Restore(Box<RestoreArgs>),
+}
+
+/// The flags of `snowglobe restore`; names and defaults as etcd's.
+#[derive(Args, Debug)]
+struct RestoreArgs {
+    /// The snapshot
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+    /// The folder that is made [default: NAME.snowglobe]
+    #[arg(long, value_name = "FOLDER")]
+    data_dir: Option<PathBuf>,
+    /// The member's own name, unique in the cluster
+    #[arg(long, default_value = "default", value_name = "NAME")]
+    name: String,
+    /// All members of the new cluster, this one included, as n1=URL,n2=URL [default: this member alone]
+    #[arg(long, value_name = "NAME=URL,…")]
+    initial_cluster: Option<String>,
+    /// A word that sets this cluster apart from others on the same URLs
+    #[arg(long, default_value = "etcd-cluster", value_name = "WORD")]
+    initial_cluster_token: String,
+    /// Where the other members find this one
+    #[arg(long, default_value = "http://localhost:2380", value_name = "URLS")]
+    initial_advertise_peer_urls: String,
+    /// Take the snapshot as it is, without a look at its hash
+    #[arg(long)]
+    skip_hash_check: bool,
+}
+
+impl RestoreArgs {
+    /// What the member would be served with.
+    fn into_command(self) -> Result<Command> {
+        let mut args = vec![
+            "serve".to_owned(),
+            format!("--name={}", self.name),
+            format!("--initial-cluster-token={}", self.initial_cluster_token),
+            format!("--initial-advertise-peer-urls={}", self.initial_advertise_peer_urls),
+        ];
+        let Self { file, skip_hash_check, initial_cluster, data_dir, .. } = self;
+        args.extend(initial_cluster.map(|cluster| format!("--initial-cluster={cluster}")));
+        args.extend(data_dir.map(|folder| format!("--data-dir={}", folder.display())));
+        let config = Box::new(Config::from_args(args)?);
+        Ok(Command::Restore { config, file, skip_hash_check })
+    }
 }
 
 /// The flags of `snowglobe serve`; names and defaults as etcd's.
@@ -71,6 +125,13 @@ pub struct ServeArgs {
     /// A word that sets this cluster apart from others on the same URLs
     #[arg(long, default_value = "etcd-cluster", value_name = "WORD")]
     initial_cluster_token: String,
+    /// Go on alone with what this member has, after the others are lost for good; give it once
+    #[arg(long)]
+    force_new_cluster: bool,
+    /// Refuse changes of members that could cost the cluster its quorum
+    #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true,
+          default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL")]
+    strict_reconfig_check: bool,
     /// Milliseconds between two heartbeats of the leader
     #[arg(long, default_value_t = 100, value_name = "MS")]
     heartbeat_interval: u64,
@@ -105,6 +166,21 @@ pub struct ServeArgs {
     /// Snapshot files kept
     #[arg(long, default_value_t = 5, value_name = "COUNT")]
     max_snapshots: usize,
+    /// Bytes of the database above which puts are refused; 0 for 2 GiB, negative for no limit
+    #[arg(long, default_value_t = 0, value_name = "BYTES", allow_negative_numbers = true)]
+    quota_backend_bytes: i64,
+    /// Compare this member's hash with the others' before it serves
+    #[arg(long)]
+    initial_corrupt_check: bool,
+    /// Time between two comparisons of all members' hashes, such as 10m; 0 for none
+    #[arg(long, default_value = "0", value_name = "TIME", value_parser = milliseconds)]
+    corrupt_check_time: u64,
+    /// What --auto-compaction-retention counts: time or revisions
+    #[arg(long, default_value = "periodic", value_name = "MODE")]
+    auto_compaction_mode: CompactionMode,
+    /// History that is kept: hours or a time such as 30m, or a number of revisions; 0 keeps all
+    #[arg(long, default_value = "0", value_name = "AMOUNT")]
+    auto_compaction_retention: String,
     /// What clients show instead of their password; only `simple` is served
     #[arg(long, default_value = "simple", value_name = "KIND", value_parser = ["simple"])]
     auth_token: String,
@@ -138,7 +214,10 @@ pub fn parse(
         Err(error) if asks_for_text(error.kind()) => return Ok(Command::Print(error.to_string())),
         Err(error) => return Err(one_line(&error)),
     };
-    let Verb::Serve(mut serve) = program.verb;
+    let mut serve = match program.verb {
+        Verb::Serve(serve) => serve,
+        Verb::Restore(restore) => return restore.into_command(),
+    };
     if let Some(path) = serve.config_file.take() {
         let text = read(&path).map_err(|cause| {
             Error::Config(format!("cannot read --config-file {}: {cause}", path.display()))
@@ -148,7 +227,9 @@ pub fn parse(
         all.extend(file::arguments(&path, &text, &flag_names())?);
         let verb = args.iter().position(|arg| arg == "serve").expect("parsed above");
         all.extend_from_slice(&args[verb + 1..]);
-        Verb::Serve(serve) = program_of(&all)?.verb;
+        if let Verb::Serve(all) = program_of(&all)?.verb {
+            serve = all;
+        }
     }
     let log_filter = serve.log_level.clone();
     let config = serve.into_config()?;
@@ -213,6 +294,9 @@ impl ServeArgs {
             initial_cluster,
             initial_cluster_token: self.initial_cluster_token,
             initial_cluster_state: self.initial_cluster_state,
+            identity: None,
+            force_new_cluster: self.force_new_cluster,
+            strict_reconfig_check: self.strict_reconfig_check,
             heartbeat_interval_ms: self.heartbeat_interval,
             election_timeout_ms: self.election_timeout,
             snapshot_count: self.snapshot_count,
@@ -224,11 +308,46 @@ impl ServeArgs {
             compaction_batch_limit: self.compaction_batch_limit,
             compaction_sleep_interval_ms: self.compaction_sleep_interval,
             max_snapshots: self.max_snapshots,
+            quota_backend_bytes: self.quota_backend_bytes,
+            initial_corrupt_check: self.initial_corrupt_check,
+            corrupt_check_time_ms: self.corrupt_check_time,
+            auto_compaction: retention(self.auto_compaction_mode, &self.auto_compaction_retention)
+                .map_err(|why| Error::Config(format!("--auto-compaction-retention: {why}")))?,
             auth_token_ttl_s: self.auth_token_ttl,
             bcrypt_cost: self.bcrypt_cost,
             limits: Limits::default(),
         })
     }
+}
+
+/// What `--auto-compaction-retention` counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum CompactionMode {
+    /// Time.
+    Periodic,
+    /// Revisions.
+    Revision,
+}
+
+/// What is to be kept; a bare number is hours, as etcd reads it.
+fn retention(mode: CompactionMode, text: &str) -> std::result::Result<AutoCompaction, String> {
+    if text == "0" {
+        return Ok(AutoCompaction::Off);
+    }
+    let number = text.parse::<u64>();
+    Ok(match mode {
+        CompactionMode::Revision => {
+            let retention = number.ok().and_then(|number| i64::try_from(number).ok());
+            let retention =
+                retention.ok_or_else(|| format!("`{text}` is not a number of revisions"))?;
+            AutoCompaction::Revision { retention }
+        }
+        CompactionMode::Periodic => {
+            let hours = number.map(|hours| format!("{hours}h"));
+            let retention_ms = milliseconds(hours.as_deref().unwrap_or(text))?;
+            AutoCompaction::Periodic { retention_ms }
+        }
+    })
 }
 
 /// An address that means "all of mine" tells others nothing.
@@ -308,6 +427,9 @@ mod tests {
                 config.compaction_sleep_interval_ms,
                 config.pre_vote
             ),
+            Ok(Command::Restore { config, file, .. }) => {
+                format!("{} from {}", config.name, file.display())
+            }
             Ok(Command::Print(text)) => text,
             Err(error) => error.to_string(),
         }
@@ -341,6 +463,7 @@ mod tests {
             file,
             "x 60ms 10ms pre_vote=false debug",
         );
+        check("snowglobe restore a.db --name x", "", "x from a.db");
         check("snowglobe --version", "", concat!("snowglobe ", env!("CARGO_PKG_VERSION"), "\n"));
     }
 

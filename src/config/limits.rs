@@ -76,6 +76,25 @@ pub struct Limits {
     /// Time between two checkpoints of what is left of a lease, as etcd's 5 minutes: a lease that is
     /// shorter has none. What a change of leader adds to a lease's life at most.
     pub lease_checkpoint_interval_ms: u64,
+    /// Time for another member to work out its hash.
+    pub peer_hash_timeout_ms: u64,
+    /// Time between two looks at the revision, where all but so many revisions are to be removed, as etcd's 5
+    /// minutes.
+    pub auto_compaction_look_ms: u64,
+    /// Time between two looks at how large the backend is, and between two tries to raise an alarm.
+    pub quota_check_ms: u64,
+    /// Changes of members that wait for the one that is under way.
+    pub member_changes_waiting_max: usize,
+    /// Time for which a member must have been heard of without a break to count as healthy when members are
+    /// changed, as etcd's 5 s.
+    pub member_health_ms: u64,
+    /// Time after which a member that was removed stops, as etcd's 1 s: what it has queued for others still
+    /// leaves.
+    pub removed_linger_ms: u64,
+    /// Time for a new member to learn from the others who it is.
+    pub join_timeout_ms: u64,
+    /// Wait before the others are asked again.
+    pub join_retry_ms: u64,
     /// Leases in one entry of checkpoints, as etcd's 1000.
     pub lease_checkpoints_max: usize,
     /// Renewals that wait for an entry about their lease.
@@ -177,6 +196,14 @@ impl Default for Limits {
             lease_revokes_per_s: 1000,
             lease_revoke_retry_ms: 3000,
             lease_checkpoint_interval_ms: 300_000,
+            peer_hash_timeout_ms: 10_000,
+            auto_compaction_look_ms: 300_000,
+            quota_check_ms: 1000,
+            member_changes_waiting_max: 64,
+            member_health_ms: 5000,
+            removed_linger_ms: 1000,
+            join_timeout_ms: 10_000,
+            join_retry_ms: 500,
             lease_checkpoints_max: 1000,
             lease_renewals_waiting_max: 4096,
             lease_forward_timeout_ms: 1000,

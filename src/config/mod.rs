@@ -47,6 +47,12 @@ pub struct Config {
     pub initial_cluster_token: String,
     /// Whether the cluster is being made or joined; read only while the data folder is empty.
     pub initial_cluster_state: ClusterState,
+    /// Who this member is, where that was learnt from the others; else the flags say.
+    pub identity: Option<Identity>,
+    /// Whether this member goes on alone, whoever else was a member: for a cluster whose quorum is lost for good.
+    pub force_new_cluster: bool,
+    /// Whether changes of members are refused that could cost the cluster its quorum.
+    pub strict_reconfig_check: bool,
     /// Time between two heartbeats of a leader; one raft tick.
     pub heartbeat_interval_ms: u64,
     /// Time without a leader after which a follower stands for election.
@@ -70,12 +76,49 @@ pub struct Config {
     pub compaction_sleep_interval_ms: u64,
     /// Snapshot files kept.
     pub max_snapshots: usize,
+    /// Bytes of the backend above which nothing more is taken in; 0 for etcd's 2 GiB, negative for no limit.
+    pub quota_backend_bytes: i64,
+    /// Whether this member compares its hash with the others' before it serves.
+    pub initial_corrupt_check: bool,
+    /// Time between two comparisons of all members' hashes by the leader; 0 for none.
+    pub corrupt_check_time_ms: u64,
+    /// What old revisions are removed by themselves.
+    pub auto_compaction: AutoCompaction,
     /// Seconds that a token stands for its user after it was used last.
     pub auth_token_ttl_s: u64,
     /// How hard a password is to try out: each step doubles the work of hashing it.
     pub bcrypt_cost: u32,
     /// Everything that has a bound and no flag.
     pub limits: Limits,
+}
+
+/// What old revisions are removed by themselves.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum AutoCompaction {
+    /// None.
+    Off,
+    /// Those older than so many milliseconds.
+    Periodic {
+        /// Milliseconds.
+        retention_ms: u64,
+    },
+    /// All but so many.
+    Revision {
+        /// Revisions.
+        retention: i64,
+    },
+}
+
+/// etcd's default quota.
+const QUOTA_DEFAULT_BYTES: u64 = 2 << 30;
+
+/// Who a member is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Identity {
+    /// The cluster's id.
+    pub cluster_id: u64,
+    /// The member's id.
+    pub member_id: u64,
 }
 
 /// Whether a cluster is being made or joined.
@@ -104,6 +147,9 @@ impl Default for Config {
             initial_cluster: BTreeMap::from([("default".into(), vec![peer])]),
             initial_cluster_token: "etcd-cluster".into(),
             initial_cluster_state: ClusterState::New,
+            identity: None,
+            force_new_cluster: false,
+            strict_reconfig_check: true,
             heartbeat_interval_ms: 100,
             election_timeout_ms: 1000,
             snapshot_count: 10_000,
@@ -115,6 +161,10 @@ impl Default for Config {
             compaction_batch_limit: 1000,
             compaction_sleep_interval_ms: 10,
             max_snapshots: 5,
+            quota_backend_bytes: 0,
+            initial_corrupt_check: false,
+            corrupt_check_time_ms: 0,
+            auto_compaction: AutoCompaction::Off,
             auth_token_ttl_s: 300,
             bcrypt_cost: 10,
             limits: Limits::default(),
@@ -143,6 +193,7 @@ impl Config {
         let no_file = |_: &std::path::Path| Err(std::io::ErrorKind::Unsupported.into());
         match parse(std::iter::once("snowglobe".into()).chain(args), &no_file)? {
             Command::Serve(config, _) => Ok(*config),
+            Command::Restore { config, .. } => Ok(*config),
             Command::Print(text) => Err(Error::Config(text)),
         }
     }
@@ -180,12 +231,16 @@ impl Config {
     /// This member's id.
     #[must_use]
     pub fn member_id(&self) -> u64 {
-        member_id(&self.initial_advertise_peer_urls, &self.initial_cluster_token)
+        let computed = || member_id(&self.initial_advertise_peer_urls, &self.initial_cluster_token);
+        self.identity.map_or_else(computed, |identity| identity.member_id)
     }
 
     /// The cluster's id: a hash of the ids of its first members.
     #[must_use]
     pub fn cluster_id(&self) -> u64 {
+        if let Some(identity) = self.identity {
+            return identity.cluster_id;
+        }
         let ids: Vec<u8> = self.initial_members().keys().flat_map(|id| id.to_be_bytes()).collect();
         hash(&ids)
     }
@@ -206,6 +261,15 @@ impl Config {
     pub fn election_ticks(&self) -> usize {
         usize::try_from(self.election_timeout_ms / self.heartbeat_interval_ms.max(1))
             .unwrap_or(usize::MAX)
+    }
+
+    /// Bytes of the backend above which nothing more is taken in; `None` for no limit.
+    #[must_use]
+    pub fn quota_bytes(&self) -> Option<u64> {
+        match self.quota_backend_bytes {
+            0 => Some(QUOTA_DEFAULT_BYTES),
+            bytes => u64::try_from(bytes).ok(),
+        }
     }
 
     /// How long a request may take: the disk's worst time plus two elections, as etcd's.
@@ -344,6 +408,12 @@ pub fn member_id(peer_urls: &[Url], token: &str) -> u64 {
     let mut text = sorted(peer_urls).concat();
     text.push_str(token);
     hash(text.as_bytes())
+}
+
+/// The id of a member that is added later: a nonce takes part, so that the same URLs give another id each time.
+#[must_use]
+pub fn added_member_id(peer_urls: &[Url], token: &str, nonce: u64) -> u64 {
+    member_id(peer_urls, &format!("{token}{nonce:x}"))
 }
 
 /// The first eight bytes of SHA-1, as a big-endian number.

@@ -5,9 +5,8 @@
 //! * A full queue answers at once; nothing waits for room.
 //! * A timeout of a proposal is an unknown outcome: it may still take effect.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -16,15 +15,17 @@ use tokio::sync::{Notify, mpsc, oneshot};
 
 use super::leases::Forward;
 use super::node::{Event, Request};
+use super::roster::Roster;
 use super::tokens::Tokens;
 use super::waiters::RequestIds;
 use crate::error::Refusal;
 use crate::host::Clock;
 use crate::proto::etcdserverpb::{
-    InternalRaftRequest, RangeRequest, RangeResponse, RequestHeader, TxnRequest, TxnResponse,
+    AlarmMember, InternalRaftRequest, RangeRequest, RangeResponse, RequestHeader, TxnRequest,
+    TxnResponse,
 };
 use crate::proto::mvccpb::KeyValue;
-use crate::state::{self, Caller, History, KeysHash, Member, Response};
+use crate::state::{self, Caller, History, KeysHash, Members, Response, StateExport};
 
 /// What a member says about itself in the header of every response (the revision is the response's own).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +59,10 @@ pub struct Status {
     pub db_size_in_use: u64,
     /// Whether the member has no vote.
     pub is_learner: bool,
-    /// What members published about themselves.
-    pub members: BTreeMap<u64, Member>,
+    /// The members, by id.
+    pub members: Members,
+    /// The alarms that are raised.
+    pub alarms: Vec<AlarmMember>,
     /// The ids of the members with a vote.
     pub voters: Vec<u64>,
 }
@@ -76,6 +79,13 @@ pub(super) struct Shared {
     pub(super) applied: AtomicU64,
     /// The current revision.
     pub(super) revision: AtomicI64,
+    /// Bytes of the backend, as of a short while ago.
+    pub(super) db_size: AtomicU64,
+    /// Whether a request was refused because the backend has reached its quota.
+    pub(super) out_of_space: AtomicBool,
+    /// Whether this member has no vote.
+    pub(super) is_learner: AtomicBool,
+    roster: Mutex<Arc<Roster>>,
     pub(super) auth_enabled: AtomicBool,
     pub(super) auth_revision: AtomicU64,
     pub(super) tokens: Tokens,
@@ -102,12 +112,25 @@ impl Shared {
             leader_changes,
             applied,
             revision,
+            db_size: zero(),
+            out_of_space: AtomicBool::new(false),
+            is_learner: AtomicBool::new(false),
+            roster: Mutex::default(),
             auth_enabled,
             auth_revision,
             tokens,
             stopping,
             stopped,
         }
+    }
+
+    /// Who the members are.
+    pub(super) fn roster(&self) -> Arc<Roster> {
+        Arc::clone(&self.roster.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    pub(super) fn set_roster(&self, roster: Roster) {
+        *self.roster.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(roster);
     }
 }
 
@@ -126,6 +149,7 @@ struct Inner {
     ids: RequestIds,
     request_timeout: Duration,
     max_request_bytes: usize,
+    quota_bytes: Option<u64>,
 }
 
 impl Handle {
@@ -149,6 +173,7 @@ impl Handle {
             ids,
             request_timeout,
             max_request_bytes,
+            quota_bytes: config.quota_bytes(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -177,6 +202,7 @@ impl Handle {
         mut request: InternalRaftRequest,
     ) -> Result<Response, Refusal> {
         let id = self.inner.ids.next();
+        self.check_quota(&request)?;
         let Caller { user: username, auth_revision } = caller.clone();
         request.header = Some(RequestHeader { id, username, auth_revision, only_in_term: 0 });
         let data = Bytes::from(request.encode_to_vec());
@@ -242,12 +268,63 @@ impl Handle {
         self.ask(|answer| Request::HashKv { revision, answer }).await
     }
 
+    /// A hash over everything that members share.
+    ///
+    /// # Errors
+    /// As [`Handle::status`].
+    pub async fn hash_all(&self) -> Result<u64, Refusal> {
+        self.ask(|answer| Request::HashAll { answer }).await
+    }
+
+    /// Gives space that nothing uses any more back; the member does nothing else meanwhile.
+    ///
+    /// # Errors
+    /// As [`Handle::status`].
+    pub async fn defragment(&self) -> Result<(), Refusal> {
+        self.ask(|answer| Request::Defragment { answer }).await
+    }
+
+    /// The whole state as a stream, as it is now.
+    ///
+    /// # Errors
+    /// As [`Handle::status`].
+    pub async fn export(&self) -> Result<StateExport, Refusal> {
+        self.ask(|answer| Request::Export { answer }).await
+    }
+
+    /// Whether there is room for a request; where there is not, an alarm is raised.
+    ///
+    /// # Errors
+    /// [`Refusal::NoSpace`].
+    pub fn check_quota(&self, request: &InternalRaftRequest) -> Result<(), Refusal> {
+        let Some(quota) = self.inner.quota_bytes else { return Ok(()) };
+        let shared = &self.inner.shared;
+        let cost = state::cost(request) as u64;
+        if cost == 0 || shared.db_size.load(Ordering::Relaxed) + cost <= quota {
+            return Ok(());
+        }
+        shared.out_of_space.store(true, Ordering::Relaxed);
+        Err(Refusal::NoSpace)
+    }
+
     /// Hands leadership to `target` and waits until it has it.
     ///
     /// # Errors
     /// [`Refusal::NotLeader`], [`Refusal::BadLeaderTransferee`], [`Refusal::TimeoutLeaderTransfer`].
     pub async fn move_leader(&self, target: u64) -> Result<(), Refusal> {
         self.ask(|answer| Request::MoveLeader { target, answer }).await
+    }
+
+    /// A number that this member has not used before.
+    #[must_use]
+    pub fn unused_id(&self) -> u64 {
+        self.inner.ids.next()
+    }
+
+    /// Whether this member has no vote, as far as it knows.
+    #[must_use]
+    pub fn is_learner(&self) -> bool {
+        self.inner.shared.is_learner.load(Ordering::Relaxed)
     }
 
     /// A lease's id that nobody has used: positive.

@@ -15,6 +15,7 @@ use tonic::transport::Channel;
 use super::handle::{Handle, Shared};
 use super::lessor::Renewal;
 use super::node::{Node, Reply, Request};
+use super::roster::Roster;
 use super::transport::Edges;
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::{
@@ -228,18 +229,17 @@ impl Node {
 /// The way to the other members, for what only the leader can say.
 pub(super) struct Forward {
     pub(super) edges: Edges,
-    pub(super) peers: BTreeMap<u64, String>,
     /// Channels that have worked so far, by member.
     pub(super) channels: Mutex<BTreeMap<u64, Channel>>,
 }
 
 impl Forward {
-    fn client(&self, id: u64) -> Option<PeerClient<Channel>> {
+    fn client(&self, id: u64, roster: &Roster) -> Option<PeerClient<Channel>> {
         let mut channels = self.channels.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(channel) = channels.get(&id) {
             return Some(PeerClient::new(channel.clone()));
         }
-        let channel = self.edges.connect(self.peers.get(&id)?).ok()?;
+        let channel = self.edges.connect(&roster.authority(id)?).ok()?;
         channels.insert(id, channel.clone());
         Some(PeerClient::new(channel))
     }
@@ -325,7 +325,7 @@ impl Handle {
         }
         let forward = self.forward();
         // A lease may have any number of keys.
-        let client = forward.client(to).ok_or(Refusal::NoLeader)?;
+        let client = forward.client(to, &self.shared().roster()).ok_or(Refusal::NoLeader)?;
         let mut client = client.max_decoding_message_size(usize::MAX);
         let asking = async {
             Ok::<_, tonic::Status>(match question {

@@ -92,6 +92,12 @@ impl LogStore {
         }
     }
 
+    /// The entries above what is applied, up to `last`.
+    pub(super) fn unapplied(&self, last: u64) -> impl Iterator<Item = &Entry> {
+        let applied = self.applied.index;
+        self.entries.iter().filter(move |entry| entry.index > applied && entry.index <= last)
+    }
+
     /// Notes that the state machine has applied up to `place`.
     pub(super) fn applied_to(&mut self, place: Place) {
         assert!(

@@ -1,25 +1,35 @@
 //! Who the members are, and leadership that moves between them on request.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
+use std::sync::atomic::Ordering;
 
+use raft::StateRole;
 use raft::eraftpb::ConfState;
 use tokio::sync::oneshot;
 
 use super::node::{Node, Reply, Stopping};
-use crate::config::Config;
+use super::roster::Roster;
+use crate::config::{Config, Url};
 use crate::error::Refusal;
+use crate::state::{Member, Members};
 
-/// The first configuration of a new cluster: all of its members vote. Each member works it out by itself, and
-/// all come to the same.
-pub(super) fn initial_conf_state(config: &Config) -> ConfState {
-    ConfState::from((config.initial_members().into_keys().collect::<Vec<u64>>(), vec![]))
+/// The first members of a new cluster; all of them vote. Each works it out by itself, and all come to the same.
+pub(super) fn first_members(config: &Config) -> (Members, ConfState) {
+    let members = config.initial_members().into_iter().map(|(id, (_, urls))| {
+        let peer_urls = urls.iter().map(Url::to_string).collect();
+        (id, Member { peer_urls, ..Member::default() })
+    });
+    let members: Members = members.collect();
+    let voters: Vec<u64> = members.keys().copied().collect();
+    (members, ConfState::from((voters, vec![])))
 }
 
-/// Where the other members are reached (the first of their peer URLs).
-pub(super) fn peers(config: &Config) -> BTreeMap<u64, String> {
-    let members = config.initial_members().into_iter();
-    let others = members.filter(|(id, _)| *id != config.member_id());
-    others.filter_map(|(id, (_, urls))| urls.first().map(|url| (id, url.authority()))).collect()
+/// What is said of a member that was removed, and what to do.
+pub(super) fn farewell(member_id: u64, cluster_id: u64) -> String {
+    format!(
+        "member {member_id:x} has been removed from cluster {cluster_id:x} for good; to come back, empty its data \
+         folder and add it as a new member"
+    )
 }
 
 /// Leadership on its way to another member, because somebody asked.
@@ -30,6 +40,61 @@ pub(super) struct Transfer {
 }
 
 impl Node {
+    /// The members are others now: whoever works with them is told.
+    pub(super) fn members_changed(&mut self) {
+        let own = self.shared.member_id;
+        let (members, removed) = (self.state.members(), self.state.removed_members());
+        let roster = Roster { members: members.clone(), removed: removed.clone() };
+        self.transport.update(roster.peers(own));
+        self.contacts.retain(|id| roster.members.contains_key(&id));
+        let is_learner = roster.members.get(&own).is_some_and(|member| member.is_learner);
+        self.shared.is_learner.store(is_learner, Ordering::Relaxed);
+        let voters = roster.members.iter().filter(|(_, member)| !member.is_learner);
+        let voters: BTreeSet<u64> = voters.map(|(id, _)| *id).collect();
+        let conf_state = self.raw.store().conf_state();
+        let in_raft: BTreeSet<u64> = conf_state.voters.iter().copied().collect();
+        // A member that has only been told who the others are knows of no vote.
+        let knows_votes = self.raw.store().applied().index > 0;
+        assert!(
+            !knows_votes || voters == in_raft,
+            "members {voters:x?} vote, in raft {in_raft:x?}"
+        );
+        let is_removed = roster.removed.contains(&own);
+        self.shared.set_roster(roster);
+        if is_removed {
+            self.leave();
+        }
+    }
+
+    /// Another member says that this one was removed; it has applied that.
+    pub(super) fn on_removed(&mut self, by: u64) {
+        if self.leaving.is_none() {
+            tracing::info!("member {by:x} says that this one was removed");
+        }
+        self.leave();
+    }
+
+    /// Ends this member soon: what it has queued for others may still leave.
+    fn leave(&mut self) {
+        if self.leaving.is_some() {
+            return;
+        }
+        tracing::info!("this member was removed, and stops");
+        let linger_ms = self.config.limits.removed_linger_ms;
+        self.leaving = Some(self.tick + super::ticks_of(linger_ms, &self.config));
+        let raft = &mut self.raw.raft;
+        if raft.state != StateRole::Follower {
+            // raft-rs lets a leader without a place in the configuration go on, and then looks for that place.
+            let term = raft.term;
+            raft.become_follower(term, 0);
+        }
+    }
+
+    /// The last words of a member that was removed.
+    pub(super) fn farewell(&self) -> String {
+        farewell(self.shared.member_id, self.shared.cluster_id)
+    }
+
     /// Ticks after which a handover has failed: raft gives up after one election timeout, and the new leader
     /// needs some time to be heard.
     fn handover_ticks(&self) -> u64 {
@@ -82,7 +147,7 @@ impl Node {
     }
 
     /// The most up-to-date voter heard of lately, where this member leads.
-    fn successor(&self) -> Option<u64> {
+    pub(super) fn successor(&self) -> Option<u64> {
         if !self.is_leader() {
             return None;
         }

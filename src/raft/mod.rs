@@ -56,14 +56,22 @@
 //! Who watches is told of changes by a feed that never makes the loop wait (`feed.rs`), and reads older ones
 //! from views of the database that the loop hands out.
 //!
-//! Not here yet: adding and removing members at run time (entries that change the configuration are carried
-//! out, nothing proposes them); reading the log's entries from disk (what a
+//! # Who the members are
+//!
+//! is replicated state, too, and who votes is raft's; one entry changes both (`changes.rs`, `membership.rs`). A
+//! new member is told by the others who it is (`join.rs`), and begins with a snapshot.
+//!
+//! Not here yet: reading the log's entries from disk (what a
 //! follower may still need is kept in memory, anything older goes as a snapshot); installing a snapshot stops
 //! the loop while it is loaded.
 
+mod alone;
 mod callers;
+mod changes;
 mod feed;
 mod handle;
+mod hashes;
+mod join;
 mod leases;
 mod lessor;
 mod log;
@@ -72,10 +80,13 @@ mod membership;
 mod node;
 mod peer;
 mod propose;
+mod quota;
 mod read_index;
 mod ready;
 mod recovery;
 mod requests;
+mod restore;
+mod roster;
 mod snapshot;
 mod tokens;
 mod transport;
@@ -93,8 +104,11 @@ use tokio::task::JoinHandle;
 pub use callers::May;
 pub use feed::{Changes, Slice};
 pub use handle::{Handle, Header, Status};
+pub use hashes::KvHash;
+pub use join::{Joined, join};
 pub use leases::TimeToLive;
 pub use peer::PeerService;
+pub use restore::restore;
 
 use crate::config::Config;
 use crate::error::{Error, Result};
@@ -130,7 +144,7 @@ impl Member {
 
 /// Reads what the member left behind, or makes it new, and starts its loop.
 ///
-/// The caller holds the lock on the data folder, serves the [`PeerService`], watches the [`Member`], and reads
+/// `joined`: what a member was told that joins for the first time. The caller holds the lock on the data folder, serves the [`PeerService`], watches the [`Member`], and reads
 /// the [`Changes`].
 ///
 /// # Errors
@@ -139,8 +153,10 @@ impl Member {
 pub async fn start(
     host: Arc<dyn Host>,
     config: Arc<Config>,
+    joined: Option<Joined>,
 ) -> Result<(Handle, PeerService, Member, Changes)> {
-    let recovered = recovery::recover(&*host, &config).await?;
+    let recovered = recovery::recover(&host, &config, joined).await?;
+    let is_alone = recovered.log.conf_state().voters == [config.member_id()];
     let shared = Arc::new(Shared::new(&config));
     shared.applied.store(recovered.log.applied().index, Ordering::Release);
     shared.term.store(recovered.hard_state.term, Ordering::Relaxed);
@@ -156,14 +172,12 @@ pub async fn start(
     shared.auth_enabled.store(auth_enabled, Ordering::Release);
     let inbound = Arc::new(Inbound::default());
     let identity = (shared.cluster_id, shared.member_id);
-    let peers = membership::peers(&config);
-    let members: BTreeSet<u64> = peers.keys().copied().collect();
-    let forward =
-        Forward { edges: edges.clone(), peers: peers.clone(), channels: Mutex::default() };
+    let forward = Forward { edges: edges.clone(), channels: Mutex::default() };
     let silence_ticks = ticks_of(limits.peer_silence_ms, &config);
     let contexts = Contexts::new(shared.member_id, host.random_u64());
     let retry_ticks = ticks_of(limits.read_index_retry_ms, &config);
-    let transport = Transport::new(&edges, identity, peers, silence_ticks, Arc::clone(&inbound));
+    let told = event_sender.clone();
+    let transport = Transport::new(&edges, identity, told, silence_ticks, Arc::clone(&inbound));
     let parts = Parts {
         transport,
         queues: Queues { ticks, events, requests, helpers: event_sender.clone() },
@@ -174,8 +188,9 @@ pub async fn start(
         config: Arc::clone(&config),
     };
     let mut node = node(recovered, parts)?;
+    node.members_changed();
     let snapshots = Arc::clone(&node.snapshots);
-    if members.is_empty() {
+    if is_alone {
         // Nobody else could win or object: no reason to wait for an election timeout.
         node.raw.campaign().map_err(|e| Error::Fatal(format!("cannot stand for election: {e}")))?;
     }
@@ -194,7 +209,6 @@ pub async fn start(
     let service = PeerService {
         shared,
         config,
-        members,
         events: event_sender,
         inbound,
         snapshots,
@@ -242,6 +256,9 @@ fn node(recovered: recovery::Recovered, parts: Parts) -> Result<Node> {
         compacted: Vec::new(),
         compact_pause: false,
         transfer: None,
+        changes: std::collections::VecDeque::new(),
+        contacts: changes::Contacts::default(),
+        leaving: None,
         lessor: Lessor::new(limits),
         renewals: Renewals::default(),
         feed,

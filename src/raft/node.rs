@@ -20,6 +20,7 @@ use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use tokio::sync::{mpsc, oneshot};
 
 use super::callers::AuthQuestion;
+use super::changes::{Change, Changes, Contacts};
 use super::feed::Feed;
 use super::handle::{Shared, Status};
 use super::leases::{LeaseRead, Renewals};
@@ -37,7 +38,7 @@ use crate::config::Config;
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
 use crate::proto::mvccpb::KeyValue;
-use crate::state::{Caller, History, KeysHash, Response, State};
+use crate::state::{Caller, History, KeysHash, Response, State, StateExport};
 use crate::wal::{HardState, Mark, SnapshotStore, Wal};
 
 /// An answer to a client's request.
@@ -53,6 +54,8 @@ pub(super) enum Event {
     SnapshotSent { to: u64, ok: bool },
     /// The pause between two steps of a physical compaction is over.
     CompactStep,
+    /// Another member says that this one was removed.
+    Removed { by: u64 },
     /// Hand leadership over and end.
     Stop { answer: oneshot::Sender<()> },
 }
@@ -66,8 +69,12 @@ pub(super) enum Request {
     LinearizableTxn { caller: Caller, txn: TxnRequest, answer: Reply<TxnResponse> },
     Barrier { answer: Reply<()> },
     Status { answer: Reply<Status> },
+    HashAll { answer: Reply<u64> },
+    Defragment { answer: Reply<()> },
+    Export { answer: Reply<StateExport> },
     HashKv { revision: i64, answer: Reply<KeysHash> },
     MoveLeader { target: u64, answer: Reply<()> },
+    Change(Change),
     Lease(LeaseRead),
     Leases { caller: Caller, answer: Reply<Vec<i64>> },
     Auth(AuthQuestion),
@@ -126,6 +133,11 @@ pub(super) struct Node {
     /// Whether a pause between two steps of compaction is running.
     pub(super) compact_pause: bool,
     pub(super) transfer: Option<Transfer>,
+    /// Changes of members that wait for their turn.
+    pub(super) changes: Changes,
+    pub(super) contacts: Contacts,
+    /// Where this member was removed: the tick at which it ends.
+    pub(super) leaving: Option<u64>,
     pub(super) lessor: Lessor,
     pub(super) renewals: Renewals,
     /// What those who watch are told.
@@ -148,6 +160,7 @@ impl Node {
             self.drain()?;
             self.observe();
             self.propose();
+            self.propose_change();
             self.ask_read_index();
             if self.raw.has_ready() {
                 self.on_ready().await?;
@@ -155,6 +168,11 @@ impl Node {
             }
             self.settle().await?;
             self.check();
+            if self.leaving.is_some_and(|tick| self.tick >= tick) {
+                let text = self.farewell();
+                self.close().await?;
+                return Err(Error::Removed(text));
+            }
             if self.may_stop() {
                 return self.close().await;
             }
@@ -204,15 +222,17 @@ impl Node {
         self.proposals.tick();
         self.reads.tick();
         self.tick_leases();
+        self.tick_quota();
         self.feed.tick();
     }
 
     fn on_event(&mut self, event: Event) -> Result<()> {
         match event {
             Event::Message(message) => {
-                self.transport.heard(message.from);
+                self.heard(message.from);
                 self.step(message)?;
             }
+            Event::Removed { by } => self.on_removed(by),
             Event::Snapshot(received) => self.on_snapshot(received)?,
             Event::SnapshotSent { to, ok } => {
                 self.sends -= 1;
@@ -226,6 +246,11 @@ impl Node {
             Event::Stop { answer } => self.on_stop(answer),
         }
         Ok(())
+    }
+
+    fn heard(&mut self, id: u64) {
+        self.transport.heard(id);
+        self.contacts.heard(id, self.tick, self.config.election_ticks() as u64);
     }
 
     /// Steps a peer's message into raft.
@@ -282,7 +307,7 @@ impl Node {
 
     /// A snapshot has arrived: raft decides whether it is of use.
     fn on_snapshot(&mut self, mut received: Box<Received>) -> Result<()> {
-        self.transport.heard(received.message.from);
+        self.heard(received.message.from);
         let message = std::mem::take(&mut received.message);
         self.step(message)?;
         let wanted = self.raw.snap().is_some_and(|snapshot| {
@@ -400,7 +425,7 @@ impl Node {
     /// Whether raft would take a proposal, here or at the leader.
     pub(super) fn can_propose(&self) -> bool {
         let raft = &self.raw.raft;
-        raft.leader_id != 0 && raft.lead_transferee.is_none()
+        raft.leader_id != 0 && raft.lead_transferee.is_none() && self.leaving.is_none()
     }
 
     /// Proposals that were waiting, as one message: one append to each follower.

@@ -7,25 +7,30 @@
 //! * One snapshot is taken in at a time, until the loop has installed or refused it: a second one can neither
 //!   overwrite nor remove the file of the first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use prost::Message as _;
 use raft::eraftpb::Message;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
 use super::handle::{Handle, Shared};
+use super::hashes::KvHash;
 use super::leases::TimeToLive;
 use super::node::Event;
 use super::snapshot::Receiver;
+use super::transport::REMOVED;
 use crate::config::Config;
 use crate::error::Refusal;
 use crate::host::Clock;
+use crate::proto::etcdserverpb::{self as pb, MemberChange};
 use crate::proto::peer::peer_server::{Peer, PeerServer};
 use crate::proto::peer::{
-    Ack, Frame, LeaseRenewRequest, LeaseRenewResponse, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, SnapshotAck, SnapshotChunk,
+    Ack, ChangeMembersRequest, Frame, HashKvRequest, HashKvResponse, LeaseRenewRequest,
+    LeaseRenewResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MembersRequest,
+    MembersResponse, SnapshotAck, SnapshotChunk,
 };
 use crate::wal::SnapshotStore;
 
@@ -74,7 +79,6 @@ impl Drop for Taken {
 pub struct PeerService {
     pub(super) shared: Arc<Shared>,
     pub(super) config: Arc<Config>,
-    pub(super) members: BTreeSet<u64>,
     pub(super) events: mpsc::Sender<Event>,
     pub(super) inbound: Arc<Inbound>,
     pub(super) snapshots: Arc<SnapshotStore>,
@@ -108,7 +112,13 @@ impl PeerService {
         if to != member_id {
             return refuse(format!("member {from:x} means member {to:x}, this is {member_id:x}"));
         }
-        if !self.members.contains(&from) {
+        let roster = self.shared.roster();
+        if roster.removed.contains(&from) {
+            let text = format!("member {from:x} has been removed from cluster {here:x}");
+            tracing::debug!("refused a peer: {text}");
+            return Err(Status::new(REMOVED, text));
+        }
+        if !roster.members.contains_key(&from) {
             return refuse(format!("member {from:x} is not in cluster {here:x}"));
         }
         Ok(())
@@ -118,7 +128,8 @@ impl PeerService {
         let message: Message = protobuf::Message::parse_from_carllerche_bytes(bytes)
             .map_err(|e| Status::invalid_argument(format!("not a raft message: {e}")))?;
         // A forwarded request keeps the one who made it as its sender.
-        if message.to != self.shared.member_id || !self.members.contains(&message.from) {
+        let roster = self.shared.roster();
+        if message.to != self.shared.member_id || !roster.members.contains_key(&message.from) {
             let text = format!(
                 "a frame of member {from:x} holds a message from {:x} to {:x}",
                 message.from, message.to
@@ -228,6 +239,45 @@ impl Peer for PeerService {
         let TimeToLive { ttl_s, granted_ttl_s, keys } = found.unwrap_or_default();
         let response = LeaseTimeToLiveResponse { found: is_found, ttl_s, granted_ttl_s, keys };
         Ok(Response::new(response))
+    }
+
+    async fn members(
+        &self,
+        _: Request<MembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        let roster = self.shared.roster();
+        let members = roster.members.iter().map(|(id, member)| member.to_message(*id));
+        Ok(Response::new(self.members_response(members)))
+    }
+
+    async fn hash_kv(
+        &self,
+        request: Request<HashKvRequest>,
+    ) -> Result<Response<HashKvResponse>, Status> {
+        let HashKvRequest { cluster_id, from, to, revision } = request.into_inner();
+        self.check((cluster_id, from, to))?;
+        let KvHash { hash, compact_revision, revision } =
+            self.handle.own_hash(revision).await.map_err(refused)?;
+        Ok(Response::new(HashKvResponse { hash, compact_revision, revision }))
+    }
+
+    async fn change_members(
+        &self,
+        request: Request<ChangeMembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        let ChangeMembersRequest { cluster_id, from, to, change } = request.into_inner();
+        self.check((cluster_id, from, to))?;
+        let change = MemberChange::decode(change)
+            .map_err(|error| Status::invalid_argument(format!("not a change: {error}")))?;
+        let members = self.handle.change_members_here(change).await.map_err(refused)?;
+        Ok(Response::new(self.members_response(members.into_iter())))
+    }
+}
+
+impl PeerService {
+    fn members_response(&self, members: impl Iterator<Item = pb::Member>) -> MembersResponse {
+        let members = members.map(|member| member.encode_to_vec().into()).collect();
+        MembersResponse { cluster_id: self.shared.cluster_id, members }
     }
 }
 

@@ -1,6 +1,6 @@
 //! One `Ready` of raft-rs, carried out in the order that raft demands (see the table in [`super`]).
 
-use raft::eraftpb::{ConfChange, ConfChangeV2, Entry, EntryType, Message, MessageType};
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Message, MessageType};
 use raft::{SnapshotStatus, StateRole};
 
 use super::log::Place;
@@ -142,7 +142,7 @@ impl Node {
         Ok(())
     }
 
-    /// Applies committed entries in one batch, and answers those who waited for them.
+    /// Applies committed entries, in one batch where none of them changes the configuration.
     fn apply(&mut self, entries: Vec<Entry>) -> Result<()> {
         let Some(last) = entries.last() else { return Ok(()) };
         let place = Place { index: last.index, term: last.term };
@@ -153,14 +153,35 @@ impl Node {
             "committed entries do not follow what is applied"
         );
         let mut batch = Vec::with_capacity(entries.len());
-        let mut physical = Vec::new();
         for entry in entries {
-            let entry = self.decode(entry)?;
+            if entry.get_entry_type() == EntryType::EntryNormal {
+                batch.push(decode(entry)?);
+            } else {
+                // The verdict on a change needs everything before it to be applied.
+                self.apply_batch(std::mem::take(&mut batch))?;
+                let entry = self.change_members(&entry)?;
+                self.apply_batch(vec![entry])?;
+            }
+        }
+        self.apply_batch(batch)?;
+        assert_eq!(self.raw.store().applied(), place, "an entry was left out");
+        Ok(())
+    }
+
+    /// Applies entries in one batch, and answers those who waited for them.
+    fn apply_batch(&mut self, batch: Vec<state::Entry>) -> Result<()> {
+        let Some(last) = batch.last() else { return Ok(()) };
+        let place = Place { index: last.index, term: last.term };
+        let mut physical = Vec::new();
+        let mut members_changed = false;
+        for entry in &batch {
             let request = entry.request.as_ref();
             if request.and_then(|r| r.compaction.as_ref()).is_some_and(|c| c.physical) {
                 physical.extend(request.and_then(|r| r.header.as_ref()).map(|header| header.id));
             }
-            batch.push(entry);
+            members_changed |= request.is_some_and(|request| {
+                request.member_change.is_some() || request.cluster_member_attr_set.is_some()
+            });
         }
         let before = self.state.current_revision();
         let answers = self.state.apply(&batch)?;
@@ -182,37 +203,33 @@ impl Node {
         }
         self.raw.mut_store().applied_to(place);
         self.shared.applied.store(place.index, std::sync::atomic::Ordering::Release);
+        if members_changed {
+            self.members_changed();
+        }
         Ok(())
     }
 
-    /// A committed entry as the state machine takes it. A change of configuration takes effect here.
-    fn decode(&mut self, entry: Entry) -> Result<state::Entry> {
+    /// A committed change of the configuration as the state machine takes it. Where the state machine has nothing
+    /// against it, it takes effect in raft here.
+    fn change_members(&mut self, entry: &Entry) -> Result<state::Entry> {
         let (index, term) = (entry.index, entry.term);
-        let change = match entry.get_entry_type() {
-            EntryType::EntryNormal => {
-                let request = if entry.data.is_empty() {
-                    None
-                } else {
-                    let decoded = InternalRaftRequest::decode(entry.data);
-                    Some(decoded.map_err(|e| fatal("decode a committed request", &e))?)
-                };
-                return Ok(state::Entry { index, term, request, conf_state: None });
-            }
-            EntryType::EntryConfChange => {
-                let change = ConfChange::parse_from_carllerche_bytes(&entry.data);
-                let change = change.map_err(|e| fatal("decode a change of configuration", &e))?;
-                self.raw.apply_conf_change(&change)
-            }
-            EntryType::EntryConfChangeV2 => {
-                let change = ConfChangeV2::parse_from_carllerche_bytes(&entry.data);
-                let change = change.map_err(|e| fatal("decode a change of configuration", &e))?;
-                self.raw.apply_conf_change(&change)
-            }
-        };
-        let conf_state = change.map_err(|e| fatal("change the configuration", &e))?;
+        let change = ConfChangeV2::parse_from_carllerche_bytes(&entry.data);
+        let change = change.map_err(|e| fatal("decode a change of configuration", &e))?;
+        let request = InternalRaftRequest::decode(change.context.clone());
+        let request = request.map_err(|e| fatal("decode a change of members", &e))?;
+        let asked = request.member_change.clone().unwrap_or_default();
+        if let Err(refusal) = self.state.member_verdict(&asked) {
+            tracing::info!("entry {index} does not change the members: {}", refusal.text());
+            return Ok(state::Entry { index, term, request: Some(request), conf_state: None });
+        }
+        tracing::info!("entry {index} changes the members: {:?} {:x}", asked.kind(), asked.id);
+        let conf_state = self.raw.apply_conf_change(&change);
+        let conf_state = conf_state.map_err(|e| fatal("change the configuration", &e))?;
         let bytes = conf_state.write_to_bytes().map_err(|e| fatal("encode members", &e))?;
         self.raw.mut_store().set_conf_state(conf_state);
-        Ok(state::Entry { index, term, request: None, conf_state: Some(bytes) })
+        // A new member must begin with a snapshot: the first members are in no entry.
+        self.raw.mut_store().compact(1);
+        Ok(state::Entry { index, term, request: Some(request), conf_state: Some(bytes) })
     }
 
     /// Puts a received snapshot in place of everything: file (already durable), then mark and hard state in
@@ -241,6 +258,7 @@ impl Node {
         self.raw.mut_store().install(&metadata);
         self.shared.applied.store(mark.index, std::sync::atomic::Ordering::Release);
         self.snapshot = mark;
+        self.members_changed();
         tracing::info!("installed a snapshot at index {}", mark.index);
         self.release().await
     }
@@ -282,6 +300,18 @@ impl Node {
     pub(super) fn is_leader(&self) -> bool {
         self.raw.raft.state == StateRole::Leader
     }
+}
+
+/// A committed entry with a request as the state machine takes it.
+fn decode(entry: Entry) -> Result<state::Entry> {
+    let (index, term) = (entry.index, entry.term);
+    let request = if entry.data.is_empty() {
+        None
+    } else {
+        let decoded = InternalRaftRequest::decode(entry.data);
+        Some(decoded.map_err(|e| fatal("decode a committed request", &e))?)
+    };
+    Ok(state::Entry { index, term, request, conf_state: None })
 }
 
 fn fatal(action: &str, error: &dyn std::fmt::Display) -> Error {

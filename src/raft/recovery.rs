@@ -20,9 +20,11 @@ use prost::Message as _;
 use protobuf::Message as _;
 use raft::eraftpb::{self, ConfState};
 
+use super::alone;
+use super::join::{self, Joined};
 use super::log::{LogStore, Place};
-use super::membership::initial_conf_state;
-use crate::config::Config;
+use super::membership::{farewell, first_members};
+use crate::config::{ClusterState, Config};
 use crate::error::{Error, Result};
 use crate::host::{Disk, Host};
 use crate::state::{self, State, StateImport, StateOpen};
@@ -42,14 +44,14 @@ pub(super) struct Recovered {
 
 /// Whose log it is; kept in each segment.
 #[derive(Clone, PartialEq, Eq, prost::Message)]
-struct Owner {
+pub(super) struct Owner {
     #[prost(uint64, tag = "1")]
-    cluster_id: u64,
+    pub(super) cluster_id: u64,
     #[prost(uint64, tag = "2")]
-    member_id: u64,
+    pub(super) member_id: u64,
     /// Of the format of entries and snapshots.
     #[prost(uint32, tag = "3")]
-    version: u32,
+    pub(super) version: u32,
 }
 
 /// What to do about a member that cannot go on.
@@ -57,10 +59,14 @@ pub(super) const REMEDY: &str = "restore the folder, or remove this member from 
     with an empty data folder";
 
 /// The format that this program writes.
-const VERSION: u32 = 1;
+pub(super) const VERSION: u32 = 1;
 
 /// Reads everything that a member left behind, or makes it new.
-pub(super) async fn recover(host: &dyn Host, config: &Config) -> Result<Recovered> {
+pub(super) async fn recover(
+    host: &Arc<dyn Host>,
+    config: &Config,
+    joined: Option<Joined>,
+) -> Result<Recovered> {
     let disk = host.disk();
     let dir = config.wal_dir();
     let owner =
@@ -69,26 +75,40 @@ pub(super) async fn recover(host: &dyn Host, config: &Config) -> Result<Recovere
     let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
     make_folders(&*disk, config).await?;
     if !Wal::exists(&*disk, &dir)? {
-        let state = open_state(host, config, None)?;
+        let mut state = open_state(&**host, config, None)?;
         if state.applied() != (0, 0) {
             let text = format!("the log is missing but the backend has data; {REMEDY}");
             return Err(Error::corrupt(dir, 0, text));
         }
+        bootstrap(&mut state, host, config, joined).await?;
         let wal = Wal::create(disk, &dir, &owner.encode_to_vec(), options).await?;
-        let log = LogStore::new(Place::default(), initial_conf_state(config));
+        let log = LogStore::new(Place::default(), conf_state(&state, config)?);
         let (hard_state, snapshot) = (HardState::default(), Mark::default());
         return Ok(Recovered { wal, snapshots, state, log, hard_state, snapshot });
     }
     let marks = Wal::marks(&disk, &dir).await?;
     let mut file = snapshots.newest_usable(&marks).await?;
     let snapshot = file.as_ref().map_or_else(Mark::default, |file| file.meta.mark);
-    let (wal, found) = Wal::open(disk, &dir, snapshot, options).await?;
+    let (mut wal, found) = Wal::open(disk, &dir, snapshot, options).await?;
     check_owner(&found.metadata, &owner, &config.data_dir)?;
-    let state = open_state(host, config, file.as_mut())?;
-    let conf_state = conf_state(&state, file.as_ref(), config)?;
+    let mut state = open_state(&**host, config, file.as_mut())?;
+    if state.applied() == (0, 0) && config.initial_cluster_state == ClusterState::Existing {
+        // The members may be others by now.
+        bootstrap(&mut state, host, config, joined).await?;
+    }
+    if state.removed_members().contains(&owner.member_id) {
+        return Err(Error::Config(farewell(owner.member_id, owner.cluster_id)));
+    }
+    let conf_state = conf_state(&state, config)?;
     let found = Found { snapshot, hard_state: found.hard_state, entries: found.entries };
     let (index, term) = state.applied();
-    let (log, hard_state) = assemble(found, Place { index, term }, conf_state, &dir)?;
+    let (mut log, mut hard_state) = assemble(found, Place { index, term }, conf_state, &dir)?;
+    if config.force_new_cluster {
+        let entries = alone::entries(&state, &log, hard_state, owner.member_id)?;
+        hard_state = alone::force(&mut wal, &mut log, hard_state, entries).await?;
+    }
+    // A new member must begin with a snapshot: the first members are in no entry.
+    log.compact(1);
     tracing::info!(
         "recovered: snapshot at {}, log {} to {}, term {}, committed {}, applied {}",
         snapshot.index,
@@ -102,7 +122,7 @@ pub(super) async fn recover(host: &dyn Host, config: &Config) -> Result<Recovere
 }
 
 /// Makes the backend's folder, and makes sure that neither it nor the snapshots' can be forgotten.
-async fn make_folders(disk: &dyn Disk, config: &Config) -> Result<()> {
+pub(super) async fn make_folders(disk: &dyn Disk, config: &Config) -> Result<()> {
     let backend = config.backend_dir();
     let made = disk.create_dir_all(&backend);
     made.map_err(|e| Error::io("make the folder of the backend", &backend, e))?;
@@ -135,15 +155,33 @@ fn check_owner(metadata: &[u8], expected: &Owner, data_dir: &Path) -> Result<()>
     Ok(())
 }
 
+/// Gives a new member its first members: those that the flags name, or those it was told. One that joins has no
+/// vote and knows of none, until the leader's snapshot says otherwise.
+async fn bootstrap(
+    state: &mut State,
+    host: &Arc<dyn Host>,
+    config: &Config,
+    joined: Option<Joined>,
+) -> Result<()> {
+    let (members, conf_state) = match (config.initial_cluster_state, joined) {
+        (ClusterState::New, _) => first_members(config),
+        (ClusterState::Existing, Some(joined)) => (joined.members, ConfState::default()),
+        (ClusterState::Existing, None) => {
+            (join::join(host, config).await?.members, ConfState::default())
+        }
+    };
+    let conf_state = conf_state.write_to_bytes();
+    let conf_state = conf_state.map_err(|e| Error::Fatal(format!("cannot encode members: {e}")))?;
+    state.bootstrap(members, conf_state)
+}
+
 /// The configuration at the backend's consistent index.
-fn conf_state(state: &State, file: Option<&SnapshotFile>, config: &Config) -> Result<ConfState> {
-    let bytes = state.conf_state().or_else(|| file.map(|file| &file.meta.conf_state[..]));
-    match bytes {
-        None => Ok(initial_conf_state(config)),
-        Some(bytes) => ConfState::parse_from_bytes(bytes).map_err(|e| {
-            Error::corrupt(config.backend_dir(), 0, format!("the members cannot be read: {e}"))
-        }),
-    }
+fn conf_state(state: &State, config: &Config) -> Result<ConfState> {
+    let refuse = |why: String| Error::corrupt(config.backend_dir(), 0, why);
+    let bytes =
+        state.conf_state().ok_or_else(|| refuse(format!("it names no members; {REMEDY}")))?;
+    let conf_state = ConfState::parse_from_bytes(bytes);
+    conf_state.map_err(|e| refuse(format!("the members cannot be read: {e}")))
 }
 
 /// What the log and the snapshots say.
@@ -215,7 +253,11 @@ fn assemble(
 }
 
 /// Opens the backend, and loads the snapshot into it where it is behind, or was caught loading it.
-fn open_state(host: &dyn Host, config: &Config, file: Option<&mut SnapshotFile>) -> Result<State> {
+pub(super) fn open_state(
+    host: &dyn Host,
+    config: &Config,
+    file: Option<&mut SnapshotFile>,
+) -> Result<State> {
     let dir = config.backend_dir();
     let backend = host.backend().map_err(|e| Error::io("reach the backend", &dir, e))?;
     let options = StorageOptions {

@@ -73,6 +73,7 @@ impl Node {
                 self.on_read(Read::Txn { caller, txn, answer });
             }
             Request::Barrier { answer } => self.on_read(Read::Barrier { answer }),
+            Request::Change(change) => self.on_change(change),
             Request::Leases { caller, answer } => self.on_read(Read::Leases { caller, answer }),
             Request::Auth(question) => self.on_auth(question),
             // Here the answer could only be that another member leads.
@@ -86,6 +87,9 @@ impl Node {
             }
             Request::Propose { id, data, answer } => self.on_propose(id, data, answer),
             Request::Status { answer } => reply(answer, self.status())?,
+            Request::HashAll { answer } => reply(answer, self.state.hash_all())?,
+            Request::Defragment { answer } => reply(answer, self.state.defragment())?,
+            Request::Export { answer } => reply(answer, self.state.export())?,
             Request::HashKv { revision, answer } => reply(answer, self.state.hash_kv(revision))?,
             Request::MoveLeader { target, answer } => self.on_move_leader(target, answer),
         }
@@ -159,6 +163,7 @@ impl Node {
             db_size_in_use,
             is_learner: conf_state.learners.contains(&self.shared.member_id),
             members: self.state.members().clone(),
+            alarms: self.state.alarms(),
             voters,
         })
     }

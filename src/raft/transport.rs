@@ -27,13 +27,18 @@ use raft::eraftpb::Message;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tonic::transport::Channel;
+use tonic::{Code, Status};
 
+use super::node::Event;
 use super::peer::Inbound;
 use crate::config::Limits;
 use crate::error::Result;
 use crate::host::{BoxFuture, Clock, Listener, Net, Stream, channel};
 use crate::proto::peer::Frame;
 use crate::proto::peer::peer_client::PeerClient;
+
+/// The code by which a member tells another one that it was removed.
+pub(super) const REMOVED: Code = Code::PermissionDenied;
 
 /// Where frames come from and go to.
 #[derive(Clone, Copy, Debug)]
@@ -85,6 +90,10 @@ impl Net for Hurried {
 
 /// The links to all other members.
 pub(super) struct Transport {
+    edges: Edges,
+    cluster_id: u64,
+    from: u64,
+    events: mpsc::Sender<Event>,
     silence_ticks: u64,
     inbound: Arc<Inbound>,
     peers: BTreeMap<u64, Peer>,
@@ -120,22 +129,40 @@ impl Link {
 }
 
 impl Transport {
-    /// Links to `peers` (id to authority).
+    /// No links yet. `events`: where it is told that this member was removed.
     pub(super) fn new(
         edges: &Edges,
         (cluster_id, from): (u64, u64),
-        peers: BTreeMap<u64, String>,
+        events: mpsc::Sender<Event>,
         silence_ticks: u64,
         inbound: Arc<Inbound>,
     ) -> Self {
-        let peers = peers.into_iter().map(|(to, authority)| {
-            let link = Arc::new(Link::default());
-            let route = Route { cluster_id, from, to };
-            let run = run(edges.clone(), route, authority.clone(), Arc::clone(&link));
-            let task = tokio::spawn(run);
-            (to, Peer { authority, link, task, awaiting: false, silent_ticks: 0 })
+        let (edges, peers) = (edges.clone(), BTreeMap::new());
+        Self { edges, cluster_id, from, events, silence_ticks, inbound, peers }
+    }
+
+    /// Links to `peers` (id to authority) from now on, and to nobody else. A link whose address stays, stays.
+    pub(super) fn update(&mut self, peers: BTreeMap<u64, String>) {
+        let inbound = &self.inbound;
+        self.peers.retain(|id, peer| {
+            let stays = peers.get(id).is_some_and(|authority| *authority == peer.authority);
+            if !stays {
+                peer.task.abort();
+                inbound.close(*id);
+            }
+            stays
         });
-        Self { silence_ticks, inbound, peers: peers.collect() }
+        for (to, authority) in peers {
+            if !self.peers.contains_key(&to) {
+                let link = Arc::new(Link::default());
+                let route = Route { cluster_id: self.cluster_id, from: self.from, to };
+                let (edges, events) = (self.edges.clone(), self.events.clone());
+                let task =
+                    tokio::spawn(run(edges, route, authority.clone(), Arc::clone(&link), events));
+                let peer = Peer { authority, link, task, awaiting: false, silent_ticks: 0 };
+                self.peers.insert(to, peer);
+            }
+        }
     }
 
     /// Where a member is reached.
@@ -185,7 +212,13 @@ impl Drop for Transport {
 }
 
 /// The life of one link: wait for something to say, connect, speak until the stream breaks, pause, again.
-async fn run(edges: Edges, route: Route, authority: String, link: Arc<Link>) {
+async fn run(
+    edges: Edges,
+    route: Route,
+    authority: String,
+    link: Arc<Link>,
+    events: mpsc::Sender<Event>,
+) {
     let limits = &edges.limits;
     let mut backoff_ms = limits.peer_reconnect_min_ms;
     loop {
@@ -198,8 +231,13 @@ async fn run(edges: Edges, route: Route, authority: String, link: Arc<Link>) {
         tokio::select! {
             biased;
             () = link.reset.notified() => {}
-            error = speak(&edges, &authority, frames) => {
-                tracing::debug!("stream to member {:x} at {authority} ended: {error}", route.to);
+            ended = speak(&edges, &authority, frames) => {
+                let why = ended.message();
+                tracing::debug!("stream to member {:x} at {authority} ended: {why}", route.to);
+                if ended.code() == REMOVED {
+                    // Fails only when the loop has ended.
+                    let _ = events.send(Event::Removed { by: route.to }).await;
+                }
             }
         }
         // Until the pause is over, messages are dropped at once instead of growing old in a queue.
@@ -214,14 +252,14 @@ async fn run(edges: Edges, route: Route, authority: String, link: Arc<Link>) {
 }
 
 /// One stream, on a connection of its own (the old one may be what hangs); returns why it ended.
-async fn speak(edges: &Edges, authority: &str, frames: Frames) -> String {
+async fn speak(edges: &Edges, authority: &str, frames: Frames) -> Status {
     let channel = match edges.connect(authority) {
         Ok(channel) => channel,
-        Err(error) => return error.to_string(),
+        Err(error) => return Status::unavailable(error.to_string()),
     };
     match PeerClient::new(channel).messages(frames).await {
-        Ok(_) => "closed by the peer".into(),
-        Err(status) => status.message().to_owned(),
+        Ok(_) => Status::unavailable("closed by the peer"),
+        Err(status) => status,
     }
 }
 

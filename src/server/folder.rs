@@ -6,7 +6,7 @@
 
 use std::path::{Path, PathBuf};
 
-use crate::config::{ClusterState, Config};
+use crate::config::{Config, Identity};
 use crate::error::{Error, Result};
 use crate::host::{Disk, Lock, OpenMode};
 
@@ -23,13 +23,7 @@ pub(super) async fn claim(disk: &dyn Disk, config: &Config) -> Result<Box<dyn Lo
     let folder = &config.data_dir;
     create_durably(disk, folder).await?;
     // Before the lock, so that nothing is left behind in a folder that is not ours.
-    if !is_recognised(disk, config)? && config.initial_cluster_state == ClusterState::Existing {
-        return Err(Error::Config(
-            "joining a cluster that runs already is not served yet; start all first members with \
-             --initial-cluster-state=new"
-                .into(),
-        ));
-    }
+    is_recognised(disk, config)?;
     let path = config.lock_file();
     let lock = disk.lock(&path).map_err(|cause| match cause.kind() {
         std::io::ErrorKind::WouldBlock => Error::Config(format!(
@@ -42,6 +36,26 @@ pub(super) async fn claim(disk: &dyn Disk, config: &Config) -> Result<Box<dyn Lo
         write_durably(disk, folder, &folder.join(IDENTITY), &identity(config)).await?;
     }
     Ok(lock)
+}
+
+/// Who the folder belongs to; `None` where it is empty or not ours.
+///
+/// # Errors
+/// The identity cannot be read.
+pub(super) fn identity_of(disk: &dyn Disk, config: &Config) -> Result<Option<Identity>> {
+    let path = config.data_dir.join(IDENTITY);
+    if !disk.exists(&path) {
+        return Ok(None);
+    }
+    let text = read(disk, &path)?;
+    let words: Vec<&str> = text.split_whitespace().collect();
+    let number = |word: &str| u64::from_str_radix(word, 16).ok();
+    Ok(match words[..] {
+        ["snowglobe", "1", "member", member, "cluster", cluster] => number(member)
+            .zip(number(cluster))
+            .map(|(member_id, cluster_id)| Identity { cluster_id, member_id }),
+        _ => None,
+    })
 }
 
 /// Makes `folder` and what is missing above it; durable once this returns.
@@ -162,20 +176,21 @@ mod tests {
         claim(&*OsHost::new().disk(), &config).await.unwrap();
     }
 
-    /// An empty folder cannot join a running cluster; a member that is one of it starts either way.
+    /// A folder knows whose it is, whatever the flags would say.
     #[tokio::test]
-    async fn joining() {
-        let folder = Folder::new("joining");
+    async fn identities() {
+        let folder = Folder::new("identity");
         let disk = OsHost::new().disk();
-        let new = folder.config();
-        let existing = Config { initial_cluster_state: ClusterState::Existing, ..folder.config() };
-        assert_eq!(
-            folder.refusal(&existing).await,
-            "joining a cluster that runs already is not served yet; start all first members with \
-             --initial-cluster-state=new"
+        let flags = folder.config();
+        assert_eq!(identity_of(&*disk, &flags).unwrap(), None);
+        let identity = Some(Identity { cluster_id: 0xc, member_id: 0xa });
+        let joined = Config { identity, ..folder.config() };
+        drop(claim(&*disk, &joined).await.unwrap());
+        assert_eq!(identity_of(&*disk, &flags).unwrap(), identity);
+        assert!(
+            folder.refusal(&flags).await.contains("belongs to `snowglobe 1 member a cluster c`")
         );
-        drop(claim(&*disk, &new).await.unwrap());
-        claim(&*disk, &existing).await.unwrap();
+        claim(&*disk, &joined).await.unwrap();
     }
 
     /// A folder with files of another program, or of another member, is refused and left as it was.

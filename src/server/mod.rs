@@ -1,6 +1,6 @@
 //! Puts one member together from its parts and runs it until it is told to stop.
 //!
-//! Start: data folder (made, recognised, locked) → sockets bound → recovery and the loop
+//! Start: identity (a member that joins asks the others) → data folder (made, recognised, locked) → sockets bound → recovery and the loop
 //! ([`raft::start`]) → connections accepted → name and client URLs published through the log. Stop
 //! goes the other way round: nobody new is accepted, streams are ended, open connections finish what
 //! they began, leadership is handed over, the rest is cut.
@@ -12,8 +12,11 @@
 //!
 //! Not here: signals and exit codes (`main.rs`).
 
+mod compactor;
 mod connections;
+mod corruption;
 mod folder;
+mod restore;
 
 use std::io;
 use std::sync::Arc;
@@ -22,12 +25,14 @@ use std::time::Duration;
 use tokio::sync;
 use tonic::service::Routes;
 
-use crate::config::{Config, Url};
+use crate::config::{ClusterState, Config, Identity, Url};
 use crate::error::{Error, Result};
 use crate::host::{Clock, Host, Listener, Lock};
 use crate::proto::etcdserverpb::{ClusterMemberAttrSetRequest, InternalRaftRequest};
 use crate::{api, raft, watch};
 use connections::{Connections, Phase};
+
+pub use restore::restore;
 
 /// One running member.
 pub struct Server {
@@ -48,6 +53,7 @@ impl Server {
     /// [`Error::Corrupt`] and [`Error::Io`] where what is on disk cannot be used.
     pub async fn start(host: Arc<dyn Host>, config: Config) -> Result<Self> {
         config.validate()?;
+        let (config, joined) = identify(&host, config).await?;
         let config = Arc::new(config);
         let lock = folder::claim(&*host.disk(), &config).await?;
         let client_listeners =
@@ -55,7 +61,10 @@ impl Server {
         let peer_listeners = listen(&*host, "--listen-peer-urls", &config.listen_peer_urls).await?;
 
         let (handle, peer_service, mut member, changes) =
-            raft::start(host.clone(), config.clone()).await?;
+            raft::start(host.clone(), config.clone(), joined).await?;
+        if config.initial_corrupt_check {
+            corruption::check_at_start(&handle, &config).await?;
+        }
         let peer_routes = Routes::new(peer_service.into_server()).prepare();
         let clients = Connections::new(host.clock(), &config);
         let peers = Connections::new(host.clock(), &config);
@@ -79,6 +88,8 @@ impl Server {
                 let _ = other.send(Some(error));
             }
         });
+        tokio::spawn(corruption::watch(handle.clone(), config.clone(), host.clock()));
+        tokio::spawn(compactor::run(handle.clone(), config.clone(), host.clock()));
         tokio::spawn(publish(handle.clone(), config.clone(), host.clock()));
         tracing::info!(
             "member {} ({:x}) of cluster {:x} serves clients on {} and peers on {}",
@@ -128,6 +139,20 @@ impl Server {
             connections.ended().await;
         }
     }
+}
+
+/// Finds out who this member is: its folder says so, or the flags do, or the members that it joins.
+async fn identify(host: &Arc<dyn Host>, config: Config) -> Result<(Config, Option<raft::Joined>)> {
+    if config.initial_cluster_state == ClusterState::New {
+        return Ok((config, None));
+    }
+    if let Some(identity) = folder::identity_of(&*host.disk(), &config)? {
+        return Ok((Config { identity: Some(identity), ..config }, None));
+    }
+    let joined = raft::join(host, &config).await?;
+    let raft::Joined { cluster_id, member_id, .. } = joined;
+    let identity = Some(Identity { cluster_id, member_id });
+    Ok((Config { identity, ..config }, Some(joined)))
 }
 
 async fn listen(host: &dyn Host, flag: &str, urls: &[Url]) -> Result<Vec<Box<dyn Listener>>> {

@@ -80,6 +80,7 @@ impl State {
     }
 
     fn dispatch(&mut self, request: &InternalRaftRequest) -> Result<Response> {
+        self.check_alarms(request)?;
         self.authorize(request)?;
         let mut write = Write::at(self.current_revision);
         let response = if let Some(put) = &request.put {
@@ -102,6 +103,10 @@ impl State {
         } else if let Some(attributes) = &request.cluster_member_attr_set {
             self.set_member(attributes);
             Response::Attributes
+        } else if let Some(alarm) = request.alarm {
+            Response::Alarm(self.apply_alarm(alarm))
+        } else if let Some(change) = &request.member_change {
+            Response::Members(self.change_member(change)?)
         } else if let Some(answer) = self.apply_auth(request) {
             Response::Auth { revision: self.current_revision, answer: answer? }
         } else {

@@ -89,7 +89,7 @@ impl State {
     }
 
     /// A hash of everything that members share: rows, both revisions, the applied entry, the
-    /// configuration, leases, users and roles, and what members published. Equal on any two members that have applied the
+    /// configuration, leases, users and roles, and members. Equal on any two members that have applied the
     /// same entries.
     ///
     /// # Errors
@@ -106,6 +106,15 @@ impl State {
             hash.bytes(member.name.as_bytes());
             hash.number(member.client_urls.len() as u64);
             member.client_urls.iter().for_each(|url| hash.bytes(url.as_bytes()));
+            hash.number(member.peer_urls.len() as u64);
+            member.peer_urls.iter().for_each(|url| hash.bytes(url.as_bytes()));
+            hash.number(u64::from(member.is_learner));
+        }
+        hash.number(self.removed_members.len() as u64);
+        self.removed_members.iter().for_each(|id| hash.number(*id));
+        for (id, alarm) in &self.alarms {
+            hash.number(*id);
+            hash.number(u64::from(alarm.cast_unsigned()));
         }
         for (id, lease) in self.leases() {
             let numbers = [id, lease.granted_ttl_s, lease.remaining_ttl_s];

@@ -13,8 +13,12 @@ const SCHEDULED_COMPACT: &[u8] = b"scheduledCompactRev";
 const FINISHED_COMPACT: &[u8] = b"finishedCompactRev";
 /// The snapshot that is being imported: index and term.
 const LOADING: &[u8] = b"loading";
-/// Followed by a member's id, big endian: what it published.
+/// Followed by a member's id, big endian: who it is.
 const MEMBER: &[u8] = b"member/";
+/// Followed by the id of a member that was removed, big endian.
+const REMOVED_MEMBER: &[u8] = b"member_removed/";
+/// Followed by a member's id, big endian: one byte for each kind of alarm that it has raised.
+const ALARM: &[u8] = b"alarm/";
 /// Followed by a lease's id, big endian: what was granted.
 const LEASE: &[u8] = b"lease/";
 /// Whether authentication is on, and the auth revision.
@@ -126,6 +130,36 @@ pub(super) fn put_member(batch: &mut Batch, id: u64, encoded: &[u8]) {
     batch.put(Family::Meta, &[MEMBER, &id.to_be_bytes()].concat(), encoded);
 }
 
+/// Keeps the alarms that a member has raised.
+pub(super) fn put_alarms(batch: &mut Batch, id: u64, kinds: &[u8]) {
+    let key = [ALARM, &id.to_be_bytes()].concat();
+    if kinds.is_empty() {
+        batch.delete(Family::Meta, &key);
+    } else {
+        batch.put(Family::Meta, &key, kinds);
+    }
+}
+
+/// Calls `read` with each member that has raised alarms, and their kinds.
+pub(super) fn read_alarms(storage: &Storage, mut read: impl FnMut(u64, &[u8])) -> Result<()> {
+    read_all(storage, ALARM, |id, kinds| {
+        read(id, kinds);
+        Ok(())
+    })
+}
+
+/// Forgets a member, but for its id.
+pub(super) fn remove_member(batch: &mut Batch, id: u64) {
+    batch.delete(Family::Meta, &[MEMBER, &id.to_be_bytes()].concat());
+    batch.put(Family::Meta, &[REMOVED_MEMBER, &id.to_be_bytes()].concat(), &[]);
+}
+
+/// Forgets a member, and that it ever was one.
+pub(super) fn forget_member(batch: &mut Batch, id: u64) {
+    batch.delete(Family::Meta, &[MEMBER, &id.to_be_bytes()].concat());
+    batch.delete(Family::Meta, &[REMOVED_MEMBER, &id.to_be_bytes()].concat());
+}
+
 pub(super) fn put_lease(batch: &mut Batch, id: i64, encoded: &[u8]) {
     batch.put(Family::Meta, &[LEASE, &id.to_be_bytes()].concat(), encoded);
 }
@@ -140,6 +174,14 @@ pub(super) fn read_members(
     read: impl FnMut(u64, &[u8]) -> Result<()>,
 ) -> Result<()> {
     read_all(storage, MEMBER, read)
+}
+
+/// Calls `read` with the id of each member that was removed.
+pub(super) fn read_removed_members(storage: &Storage, mut read: impl FnMut(u64)) -> Result<()> {
+    read_all(storage, REMOVED_MEMBER, |id, _| {
+        read(id);
+        Ok(())
+    })
 }
 
 /// Calls `read` with each encoded lease, negative ids last.

@@ -48,9 +48,10 @@
 //!   used after it.
 //! * No content of a log entry makes this code panic.
 //!
-//! Not here: alarms; when a lease is due (the leader knows); who watches ([`crate::watch`]);
-//! the cluster's membership, which raft keeps ([`State::conf_state`] only stores it).
+//! Not here: when a lease is due (the leader knows); who watches ([`crate::watch`]);
+//! who votes, which raft keeps ([`State::conf_state`] only stores it).
 
+mod alarm;
 mod apply;
 mod auth;
 mod compaction;
@@ -77,7 +78,7 @@ pub(crate) mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{
@@ -87,6 +88,7 @@ use crate::proto::etcdserverpb::{
 };
 use crate::storage::{Size, Storage};
 
+use alarm::Alarms;
 use auth::Auth;
 use compaction::Compaction;
 use index::Index;
@@ -94,11 +96,12 @@ use lease::Leases;
 use meta::Position;
 use mvcc::Pending;
 
+pub use alarm::cost;
 pub use auth::{AuthAnswer, AuthChange, Caller};
 pub use hash::KeysHash;
 pub use history::{History, Piece};
 pub use lease::{Lease, LeaseChange};
-pub use members::Member;
+pub use members::{Member, Members};
 pub use mvcc::Change;
 pub use revision::Revision;
 pub use transfer::{StateExport, StateImport};
@@ -177,6 +180,10 @@ pub enum Response {
     },
     /// To a member that published its name and URLs.
     Attributes,
+    /// To a question about alarms, or a change of them.
+    Alarm(crate::proto::etcdserverpb::AlarmResponse),
+    /// To a change of members: all of them, with the change.
+    Members(Vec<crate::proto::etcdserverpb::Member>),
 }
 
 /// What [`State::open`] finds.
@@ -202,7 +209,9 @@ pub struct State {
     /// The newest applied entry.
     applied: Position,
     conf_state: Option<Vec<u8>>,
-    members: BTreeMap<u64, Member>,
+    members: Members,
+    removed_members: BTreeSet<u64>,
+    alarms: Alarms,
     leases: Leases,
     auth: Auth,
     /// What the newest slice has changed, in order, until somebody takes it.
@@ -237,12 +246,6 @@ impl State {
         self.compact_revision
     }
 
-    /// What members published about themselves, by id.
-    #[must_use]
-    pub fn members(&self) -> &BTreeMap<u64, Member> {
-        &self.members
-    }
-
     /// Answers a range from the state as it is; whether that is fresh enough is the caller's
     /// business.
     ///
@@ -250,6 +253,7 @@ impl State {
     /// [`Error::Refused`] with a verdict on the request; anything else is fatal.
     pub fn range(&self, request: &RangeRequest) -> Result<RangeResponse> {
         validate::range(request)?;
+        self.check_readable()?;
         self.range_at(self.current_revision, request)
     }
 
@@ -262,6 +266,7 @@ impl State {
         if !is_read_only(request) {
             return Err(Error::Fatal("a txn that may write must go through the log".to_owned()));
         }
+        self.check_readable()?;
         self.read_txn(request)
     }
 
@@ -278,6 +283,14 @@ impl State {
     pub fn sync(&mut self) -> Result<u64> {
         self.storage.sync()?;
         Ok(self.applied.index)
+    }
+
+    /// Gives space that nothing uses any more back, where that can be done at once.
+    ///
+    /// # Errors
+    /// The system's; fatal.
+    pub fn defragment(&self) -> Result<()> {
+        self.storage.defragment()
     }
 
     /// Bytes that the database takes: in total, and of it in use.

@@ -1,7 +1,7 @@
 //! Opening a state: the key index is rebuilt from the rows, and the counters are checked against
 //! them.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use bytes::Bytes;
 use prost::Message;
@@ -46,6 +46,8 @@ impl State {
             applied: Position::default(),
             conf_state: None,
             members: BTreeMap::new(),
+            removed_members: BTreeSet::new(),
+            alarms: BTreeSet::new(),
             leases: Leases::default(),
             auth: Auth::default(),
             changes: Vec::new(),
@@ -57,6 +59,7 @@ impl State {
         state.restore_auth()?;
         state.restore_rows()?;
         state.restore_members()?;
+        state.restore_alarms()?;
         state.restore_leases()?;
         let finished = meta.finished_compact.unwrap_or(NEVER_COMPACTED);
         state.compact_revision = finished.max(meta.scheduled_compact.unwrap_or(NEVER_COMPACTED));

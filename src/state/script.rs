@@ -44,7 +44,8 @@ impl Runner {
         match name {
             // Requests; those that only read do not go through the log.
             "put" | "del" | "get" | "txn" | "compact" | "member" | "grant" | "revoke"
-            | "checkpoint" | "empty" | "auth" => self.request(line),
+            | "checkpoint" | "empty" | "auth" | "add" | "remove" | "update" | "promote"
+            | "alarm" => self.request(line),
             // Any request, by a user: `as ann 3 put a 1`.
             "as" => {
                 let request = parse::request(line);
@@ -207,7 +208,9 @@ fn scripts(folder: &Path) -> Vec<PathBuf> {
 fn scripts_print_what_they_say() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/scripts");
     let mut wrong = Vec::new();
-    for kind in ["mvcc", "range", "txn", "compaction", "lease", "changes", "auth"] {
+    let kinds =
+        ["mvcc", "range", "txn", "compaction", "lease", "members", "alarm", "changes", "auth"];
+    for kind in kinds {
         for path in scripts(&folder.join(kind)) {
             let script = std::fs::read_to_string(&path).expect("readable");
             let first = script.lines().next().unwrap_or_default();

@@ -12,7 +12,7 @@ use super::*;
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{
     AuthRoleAddRequest, AuthUserAddRequest, ClusterMemberAttrSetRequest, CompactionRequest,
-    LeaseGrantRequest, RequestHeader, RequestOp,
+    LeaseGrantRequest, MemberChange, RequestHeader, RequestOp,
 };
 use crate::storage::Family;
 
@@ -245,6 +245,11 @@ fn hash_all_sees_everything() {
         InternalRaftRequest { cluster_member_attr_set: Some(set), ..Default::default() }
     };
     let compact = |revision| CompactionRequest { revision, physical: false }.into();
+    let add = |id, url: &str, is_learner| {
+        let peer_urls = vec![url.to_owned()];
+        let member_change = Some(MemberChange { kind: 0, id, peer_urls, is_learner });
+        InternalRaftRequest { member_change, ..Default::default() }
+    };
     let grant = |id, ttl| {
         let lease_grant = Some(LeaseGrantRequest { id, ttl });
         InternalRaftRequest { lease_grant, ..Default::default() }
@@ -271,6 +276,9 @@ fn hash_all_sees_everything() {
         hash_after(member("n1", "http://a"), None, 1),
         hash_after(member("n2", "http://a"), None, 1),
         hash_after(member("n1", "http://b"), None, 1),
+        hash_after(add(1, "http://a", false), None, 1),
+        hash_after(add(1, "http://b", false), None, 1),
+        hash_after(add(1, "http://a", true), None, 1),
         hash_after(grant(1, 60), None, 1),
         hash_after(grant(2, 60), None, 1),
         hash_after(grant(1, 61), None, 1),

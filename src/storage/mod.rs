@@ -160,6 +160,14 @@ impl Storage {
         self.database.flush()
     }
 
+    /// Gives the space of what was overwritten or deleted back, where the host has threads for it.
+    ///
+    /// # Errors
+    /// The system's; fatal.
+    pub fn defragment(&self) -> Result<()> {
+        self.database.defragment()
+    }
+
     /// Bytes taken.
     ///
     /// # Errors

@@ -11,6 +11,8 @@ mod auth;
 mod crash;
 mod leases;
 mod locks;
+mod maintenance;
 mod member;
+mod members;
 mod starts;
 mod watches;

@@ -39,8 +39,9 @@ impl Drop for Folder {
 /// One member: its flags, and its process while it runs.
 pub(crate) struct Member {
     pub(crate) name: String,
-    flags: Vec<String>,
+    pub(crate) flags: Vec<String>,
     client_port: u16,
+    peer_port: u16,
     log: PathBuf,
     child: Option<Child>,
 }
@@ -48,6 +49,17 @@ pub(crate) struct Member {
 impl Member {
     /// The members of one cluster on free ports, not started yet.
     pub(crate) fn cluster(folder: &Path, count: usize, extra: &[&str]) -> Vec<Self> {
+        Self::cluster_and_spares(folder, count, 0, extra)
+    }
+
+    /// As [`Member::cluster`], and `spares` behind them that can join it later.
+    pub(crate) fn cluster_and_spares(
+        folder: &Path,
+        first: usize,
+        spares: usize,
+        extra: &[&str],
+    ) -> Vec<Self> {
+        let count = first + spares;
         // All sockets are held until all ports are known, so that no port is given out twice.
         let sockets: Vec<_> =
             (0..2 * count).map(|_| TcpListener::bind("127.0.0.1:0").unwrap()).collect();
@@ -58,16 +70,20 @@ impl Member {
             (0..count).map(|i| format!("n{}={}", i + 1, url(peers[i]))).collect();
         let member = |i: usize| {
             let name = format!("n{}", i + 1);
+            let known = if i < first { &all[..first] } else { &all[..] };
             let mut flags = vec![
                 format!("--name={name}"),
                 format!("--data-dir={}", folder.join(&name).display()),
                 format!("--listen-client-urls={}", url(clients[i])),
                 format!("--listen-peer-urls={}", url(peers[i])),
-                format!("--initial-cluster={}", all.join(",")),
+                format!("--initial-cluster={}", known.join(",")),
             ];
+            if i >= first {
+                flags.push("--initial-cluster-state=existing".to_owned());
+            }
             flags.extend(extra.iter().map(|flag| (*flag).to_owned()));
             let log = folder.join(format!("{name}.log"));
-            Self { name, flags, client_port: clients[i], log, child: None }
+            Self { name, flags, client_port: clients[i], peer_port: peers[i], log, child: None }
         };
         (0..count).map(member).collect()
     }
@@ -96,6 +112,19 @@ impl Member {
         let kill = Command::new("kill").arg(child.id().to_string()).status().unwrap();
         assert!(kill.success());
         child.wait().unwrap()
+    }
+
+    /// How the process ended, which it does by itself.
+    pub(crate) async fn ended(&mut self) -> ExitStatus {
+        let child = std::cell::RefCell::new(self.child.take().expect("running"));
+        until(&format!("{} ends, see {}", self.name, self.log.display()), || async {
+            child.borrow_mut().try_wait().unwrap()
+        })
+        .await
+    }
+
+    pub(crate) fn peer_url(&self) -> String {
+        format!("http://127.0.0.1:{}", self.peer_port)
     }
 
     pub(crate) fn channel(&self) -> Channel {

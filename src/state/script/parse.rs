@@ -7,6 +7,8 @@
 //! txn [if COMPARE…] [then OP ; OP …] [else OP ; OP …]   nested: ( if … then … else … )
 //! compact REVISION
 //! member ID NAME URL…
+//! alarm raise|disarm|get MEMBER KIND
+//! add ID [learner] URL… | remove ID | update ID URL… | promote ID
 //! grant LEASE TTL | revoke LEASE | checkpoint LEASE REMAINING …
 //! auth … | as …                                         see `auth`
 //! empty                                                 a request or operation of nothing
@@ -17,13 +19,16 @@
 
 use bytes::Bytes;
 
+use crate::proto::etcdserverpb::alarm_request::AlarmAction;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
+use crate::proto::etcdserverpb::member_change::Kind as MemberKind;
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
 use crate::proto::etcdserverpb::request_op::Request;
 use crate::proto::etcdserverpb::{
-    ClusterMemberAttrSetRequest, CompactionRequest, Compare, DeleteRangeRequest,
-    InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest, LeaseGrantRequest,
-    LeaseRevokeRequest, PutRequest, RangeRequest, RequestOp, TxnRequest,
+    AlarmRequest, AlarmType, ClusterMemberAttrSetRequest, CompactionRequest, Compare,
+    DeleteRangeRequest, InternalRaftRequest, LeaseCheckpoint, LeaseCheckpointRequest,
+    LeaseGrantRequest, LeaseRevokeRequest, MemberChange, PutRequest, RangeRequest, RequestOp,
+    TxnRequest,
 };
 
 /// A number that no option has.
@@ -47,6 +52,18 @@ pub(super) fn request(line: &str) -> InternalRaftRequest {
             let member = ClusterMemberAttrSetRequest { member_id, name, client_urls };
             request.cluster_member_attr_set = Some(member);
         }
+        // `alarm raise|disarm|get MEMBER KIND`
+        "alarm" => {
+            let action = match words[1] {
+                "raise" => AlarmAction::Activate,
+                "disarm" => AlarmAction::Deactivate,
+                _ => AlarmAction::Get,
+            };
+            let alarm = AlarmType::from_str_name(words[3]).expect("a kind of alarm").into();
+            let (action, member_id) = (action.into(), number(words[2]) as u64);
+            request.alarm = Some(AlarmRequest { action, member_id, alarm });
+        }
+        "add" | "remove" | "update" | "promote" => request.member_change = Some(change(&words)),
         "grant" => {
             let (id, ttl) = (number(words[1]), number(words[2]));
             request.lease_grant = Some(LeaseGrantRequest { id, ttl });
@@ -70,6 +87,15 @@ pub(super) fn request(line: &str) -> InternalRaftRequest {
         word => panic!("no such request: {word}"),
     }
     request
+}
+
+/// `add 4 [learner] url…`, `remove 4`, `update 4 url…`, `promote 4`.
+fn change(words: &[&str]) -> MemberChange {
+    let kind = MemberKind::from_str_name(&words[0].to_uppercase()).expect("a kind of change");
+    let is_learner = words.contains(&"learner");
+    let urls = words[2..].iter().filter(|word| **word != "learner");
+    let peer_urls = urls.map(|url| (*url).to_owned()).collect();
+    MemberChange { kind: kind.into(), id: number(words[1]) as u64, peer_urls, is_learner }
 }
 
 fn number(word: &str) -> i64 {

@@ -5,7 +5,7 @@ use std::fmt::Write;
 use prost::Message;
 
 use super::super::revision::{Revision, Row};
-use super::super::{Change, KeysHash, Response, State, Verdict};
+use super::super::{Change, KeysHash, Member, Response, State, Verdict};
 use super::refusal;
 use crate::error::Result;
 use crate::proto::etcdserverpb::response_op;
@@ -35,7 +35,27 @@ pub(super) fn response(response: Response) -> String {
         Response::LeaseCheckpoint(response) => header(response.header.as_ref()),
         Response::Auth { answer, .. } => super::auth::answer(answer),
         Response::Attributes => "published".to_owned(),
+        Response::Alarm(response) => {
+            let alarms = response.alarms.iter();
+            let alarms =
+                alarms.map(|it| format!(" {:x}:{}", it.member_id, it.alarm().as_str_name()));
+            format!("alarms{}", alarms.collect::<String>())
+        }
+        Response::Members(members) => {
+            let members = members.into_iter().map(Member::from_message);
+            members.map(|(id, member)| self::member(id, &member)).collect::<Vec<_>>().join("\n")
+        }
     }
+}
+
+/// One member: id, name, peer URLs, then where clients find it.
+pub(super) fn member(id: u64, member: &Member) -> String {
+    let Member { name, peer_urls, client_urls, is_learner } = member;
+    let learner = if *is_learner { " learner" } else { "" };
+    let peers =
+        if peer_urls.is_empty() { String::new() } else { format!(" {}", peer_urls.join(",")) };
+    let clients = client_urls.iter().map(|url| format!(" {url}")).collect::<String>();
+    format!("member {id:x} {name}{peers}{clients}{learner}")
 }
 
 fn header(header: Option<&ResponseHeader>) -> String {
