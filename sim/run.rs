@@ -32,6 +32,8 @@ mod phases;
 mod recorder;
 #[cfg(madsim)]
 mod recovery;
+#[cfg(madsim)]
+mod reshape;
 mod thread;
 #[cfg(madsim)]
 mod troubles;

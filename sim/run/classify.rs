@@ -55,7 +55,11 @@ fn refused(code: Code, message: &str) -> bool {
         | Code::Unauthenticated
         | Code::ResourceExhausted => true,
         // etcd sends this refusal without a code of its own.
-        Code::Unknown => message == "etcdserver: too many requests",
+        Code::Unknown => {
+            message == "etcdserver: too many requests"
+                || message.starts_with("etcdserver: re-configuration failed")
+        }
+        Code::Unavailable => message == "etcdserver: unhealthy cluster",
         _ => false,
     }
 }
@@ -105,6 +109,7 @@ mod tests {
             Refusal::Timeout,
             Refusal::TimeoutLeaderFail,
             Refusal::TimeoutWaitAppliedIndex,
+            Refusal::Corrupt,
             Refusal::TimeoutLeaderTransfer,
         ];
         assert_eq!(unknown, expected);

@@ -6,9 +6,13 @@
 //! * Ways into a member (`raft::Handle`) are of its current process, or there are none.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use snowglobe::config::Config;
+use snowglobe::config::{ClusterState, Config};
+use snowglobe::error::Error;
 use snowglobe::host::Host;
 use snowglobe::raft;
 use snowglobe::server::Server;
@@ -19,22 +23,43 @@ use crate::scenario::flags;
 use crate::scenario::plan::Plan;
 use crate::world::{Disk, NodeId, World};
 
-/// The members, in the order of [`Plan::members`].
+/// The machines, in the order of [`Plan::members`].
 #[derive(Clone)]
 pub struct Cluster {
     /// The world they live in.
     pub world: World,
     members: Arc<Vec<Member>>,
+    current: Arc<Mutex<Vec<usize>>>,
 }
 
-/// One member.
+/// What a machine's process is to be when it is next started.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// One of the first members.
+    First,
+    /// A member that was added later.
+    Joining,
+    /// Nobody yet, or no more.
+    Spare,
+}
+
+/// One machine, and the member on it.
 struct Member {
     name: String,
-    /// Its id in the cluster.
-    id: u64,
     node: NodeId,
     ip: IpAddr,
+    shared: Shared,
+}
+
+/// What a machine's process and the runner share.
+#[derive(Clone)]
+struct Shared {
+    role: Arc<Mutex<Role>>,
+    /// The member's id in the cluster, once it is known.
+    id: Arc<AtomicU64>,
     way_in: Arc<Mutex<Option<raft::Handle>>>,
+    /// Whether the process has come to its end by itself, in good order.
+    ended: Arc<AtomicBool>,
 }
 
 /// The address of the member with this place in the plan.
@@ -55,34 +80,80 @@ impl Cluster {
             .enumerate()
             .map(|(index, name)| (name.clone(), address(index)))
             .collect();
+        let first = &names[..names.len() - plan.spares as usize];
         let mut members = Vec::new();
         let (died, deaths) = mpsc::unbounded_channel();
         for (index, (name, ip)) in names.iter().enumerate() {
-            let config = flags::config(name, &names, &plan.server, &plan.limits)?;
+            let mut joining = flags::config(name, &names, &plan.server, &plan.limits)?;
+            joining.initial_cluster_state = ClusterState::Existing;
+            let (config, role) = if index < first.len() {
+                (flags::config(name, first, &plan.server, &plan.limits)?, Role::First)
+            } else {
+                (joining.clone(), Role::Spare)
+            };
             let node = world.add_node(name, *ip);
-            let way_in = Arc::new(Mutex::new(None));
-            let member = Member {
-                name: name.clone(),
-                id: config.member_id(),
-                node,
-                ip: *ip,
-                way_in: way_in.clone(),
+            let shared = Shared {
+                role: Arc::new(Mutex::new(role)),
+                id: Arc::new(AtomicU64::new(config.member_id())),
+                way_in: Arc::default(),
+                ended: Arc::default(),
             };
             let life = Life {
-                config,
+                configs: [config, joining],
                 index,
-                way_in,
+                name: name.clone(),
+                shared: shared.clone(),
                 disk: world.disk(node),
                 recorder: recorder.clone(),
                 died: died.clone(),
             };
             world.boot(node, move |host| live(host, life.clone()));
-            members.push(member);
+            members.push(Member { name: name.clone(), node, ip: *ip, shared });
         }
-        Ok((Self { world: world.clone(), members: Arc::new(members) }, deaths))
+        let current = Arc::new(Mutex::new((0..first.len()).collect()));
+        Ok((Self { world: world.clone(), members: Arc::new(members), current }, deaths))
     }
 
-    /// How many members there are.
+    /// The machines that are members, as far as the runner goes by it: the first ones, until it is known better.
+    #[must_use]
+    pub fn current(&self) -> Vec<usize> {
+        self.current.lock().expect("one thread, no panic inside").clone()
+    }
+
+    /// These are the members from now on.
+    pub fn set_current(&self, mut machines: Vec<usize>) {
+        machines.sort_unstable();
+        *self.current.lock().expect("one thread, no panic inside") = machines;
+    }
+
+    /// What the machine's process is to be when it is next started.
+    pub fn set_role(&self, index: usize, role: Role) {
+        *self.members[index].shared.role.lock().expect("one thread, no panic inside") = role;
+    }
+
+    /// Where the other members find a machine.
+    #[must_use]
+    pub fn peer_url(&self, index: usize) -> String {
+        format!("http://{}:{}", self.members[index].ip, flags::PEER_PORT)
+    }
+
+    /// A machine's disk is lost with everything on it, and its process with that. It is a spare one then.
+    pub async fn lose_disk(&self, index: usize) {
+        self.set_role(index, Role::Spare);
+        loop {
+            self.restart(index);
+            let disk = self.world.host(self.node(index)).disk();
+            let folder = format!("/{}", self.members[index].name);
+            // There may be none yet.
+            let _ = disk.remove_dir_all(Path::new(&folder));
+            // A loss of power in this moment must not bring the files back.
+            if disk.sync_dir(Path::new("/")).await.is_ok() {
+                return;
+            }
+        }
+    }
+
+    /// How many machines there are.
     #[must_use]
     pub fn count(&self) -> usize {
         self.members.len()
@@ -97,7 +168,7 @@ impl Cluster {
     /// A member's id.
     #[must_use]
     pub fn id(&self, index: usize) -> u64 {
-        self.members[index].id
+        self.members[index].shared.id.load(Ordering::Relaxed)
     }
 
     /// A member's place, by name.
@@ -125,14 +196,14 @@ impl Cluster {
         if !self.world.is_up(member.node) {
             return None;
         }
-        member.way_in.lock().expect("one thread, no panic inside").clone()
+        member.shared.way_in.lock().expect("one thread, no panic inside").clone()
     }
 
     /// Whether a member believes to lead, and in which term.
     #[must_use]
     pub fn leads(&self, index: usize) -> Option<u64> {
         let handle = self.way_in(index)?;
-        (handle.leader() == self.members[index].id).then(|| handle.header().term)
+        (handle.leader() == self.id(index)).then(|| handle.header().term)
     }
 
     /// Who leads: of those who believe so, the one of the highest term.
@@ -156,9 +227,20 @@ impl Cluster {
         self.world.restart(self.node(index));
     }
 
+    /// Processes that have ended by themselves are gone, with all their tasks and sockets.
+    pub fn reap(&self) {
+        for index in 0..self.count() {
+            if self.members[index].shared.ended.load(Ordering::Relaxed) {
+                self.kill(index);
+            }
+        }
+    }
+
     /// No way leads into a process that is gone.
     pub fn forget(&self, index: usize) {
-        let way_in = self.members[index].way_in.lock().expect("one thread, no panic inside").take();
+        self.members[index].shared.ended.store(false, Ordering::Relaxed);
+        let way_in =
+            self.members[index].shared.way_in.lock().expect("one thread, no panic inside").take();
         // Dropped only now: destructors may look at the cluster.
         drop(way_in);
     }
@@ -167,40 +249,32 @@ impl Cluster {
 /// Members that ended by themselves for a reason that their disks know.
 pub type Deaths = mpsc::UnboundedReceiver<usize>;
 
-/// What each life of a member begins with.
+/// What each life of a machine's process begins with.
 #[derive(Clone)]
 struct Life {
-    config: Config,
+    /// As one of the first members, and as one that joins.
+    configs: [Config; 2],
     index: usize,
-    way_in: Arc<Mutex<Option<raft::Handle>>>,
+    name: String,
+    shared: Shared,
     disk: Arc<Disk>,
     recorder: Recorder,
     died: mpsc::UnboundedSender<usize>,
 }
 
+/// Between two attempts to join.
+const JOIN_AGAIN: Duration = Duration::from_millis(500);
+
 /// One life of a member, from its start to its death.
 async fn live(host: Arc<dyn Host>, life: Life) {
     let bites = life.disk.bites();
-    let mut ended = None;
-    let words = match Server::start(host, life.config.clone()).await {
-        Err(error) => format!("did not start: {error}"),
-        Ok(server) => {
-            let set = |handle| {
-                *life.way_in.lock().expect("one thread, no panic inside") = handle;
-            };
-            set(Some(server.handle().clone()));
-            let error = server.failed().await;
-            set(None);
-            ended = Some(server);
-            error.to_string()
-        }
-    };
-    if life.disk.is_struck() {
-        // These were no last words: the process had ended before.
+    let Some((words, ended)) = serve(host, &life).await else { return };
+    if life.disk.is_struck() || words.is_none() {
+        // These were no last words: the process had ended before, or in good order.
     } else if life.disk.bites() == bites {
-        life.recorder.died(&life.config.name, words);
+        life.recorder.died(&life.name, words.unwrap_or_default());
     } else {
-        tracing::info!("ended by a fault of its disk: {words}");
+        tracing::info!("ended by a fault of its disk: {}", words.unwrap_or_default());
         // Fails only when the run is over.
         let _ = life.died.send(life.index);
     }
@@ -208,4 +282,40 @@ async fn live(host: Arc<dyn Host>, life: Life) {
     // watch channels draw from dice of their own, so that waits for whoever starts the member again.
     std::future::pending::<()>().await;
     drop(ended);
+}
+
+/// Serves until the member ends: its last words, where it was not to end, and the server, if there was one.
+async fn serve(host: Arc<dyn Host>, life: &Life) -> Option<(Option<String>, Option<Server>)> {
+    let Life { configs: [first, joining], shared, recorder, .. } = life;
+    let role = *shared.role.lock().expect("one thread, no panic inside");
+    let config = match role {
+        Role::Spare => return None,
+        Role::First => first,
+        Role::Joining => joining,
+    };
+    let server = loop {
+        match Server::start(host.clone(), config.clone()).await {
+            Ok(server) => break server,
+            Err(Error::Config(why)) if why.starts_with("cannot join the cluster") => {
+                recorder.met("joins_refused", 1);
+                host.clock().sleep(JOIN_AGAIN).await;
+            }
+            Err(Error::Config(why)) if why.contains("has been removed from cluster") => {
+                recorder.met("removed_members_kept_out", 1);
+                return None;
+            }
+            Err(error) => return Some((Some(format!("did not start: {error}")), None)),
+        }
+    };
+    shared.id.store(server.handle().header().member_id, Ordering::Relaxed);
+    let way_in = || shared.way_in.lock().expect("one thread, no panic inside");
+    *way_in() = Some(server.handle().clone());
+    let error = server.failed().await;
+    *way_in() = None;
+    if matches!(error, Error::Removed(_)) {
+        recorder.met("removed_members_stopped", 1);
+        shared.ended.store(true, Ordering::Relaxed);
+        return Some((None, Some(server)));
+    }
+    Some((Some(error.to_string()), Some(server)))
 }

@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod lease;
 pub mod lock;
+pub mod member;
 pub mod watch;
 
 use snowglobe::proto::{etcdserverpb as pb, mvccpb};

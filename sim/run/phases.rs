@@ -11,6 +11,7 @@ use super::client::Client;
 use super::cluster::{Cluster, Deaths};
 use super::recorder::{Notes, Recorder};
 use super::recovery::{self, Patience};
+use super::reshape::Reshaper;
 use super::watch;
 
 /// What is left of a run.
@@ -87,6 +88,18 @@ async fn both_phases(plan: &Plan, cluster: &Cluster, deaths: Deaths, recorder: &
             client
         }));
     }
+    let mut reshaper = None;
+    if !plan.changes.is_empty() {
+        let number = plan.clients + 1;
+        let node = world.add_node("operator", [10, 0, 3, 1].into());
+        let client = Client::new(number, world.host(node), cluster, recorder);
+        let mut operator = Reshaper::new(cluster, recorder, client);
+        let (changes, until_us) = (plan.changes.clone(), plan.safety_us);
+        reshaper = Some(world.spawn(node, async move {
+            operator.work(&changes, until_us).await;
+            operator
+        }));
+    }
     let mut agenda = Agenda::new(cluster, &machines, recorder, deaths);
     agenda.run(&plan.faults, plan.safety_us * 1000).await;
     agenda.heal();
@@ -94,7 +107,7 @@ async fn both_phases(plan: &Plan, cluster: &Cluster, deaths: Deaths, recorder: &
     let patience = Patience { until_ns: (plan.safety_us + plan.liveness_us) * 1000 };
     tokio::select! {
         biased;
-        () = recovery::recover(cluster, recorder, working, &patience) => recorder.notes().stuck = None,
+        () = recovery::recover(cluster, recorder, working, reshaper, &patience) => recorder.notes().stuck = None,
         () = agenda.supervise() => {}
         // Why it is stuck stands in the notes already.
         () = world.sleep_until(patience.until_ns) => {}

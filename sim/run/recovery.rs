@@ -13,6 +13,7 @@ use snowglobe::state::KeysHash;
 use super::client::Client;
 use super::cluster::Cluster;
 use super::recorder::Recorder;
+use super::reshape::Reshaper;
 use super::watcher::Goal;
 use crate::checker::watch::Rest;
 use crate::history::{Body, Bytes, DeleteRange, Operation, Put, Request, Response, Watch};
@@ -42,10 +43,16 @@ pub async fn recover(
     cluster: &Cluster,
     recorder: &Recorder,
     working: Vec<JoinHandle<Client>>,
+    reshaper: Option<JoinHandle<Reshaper>>,
     patience: &Patience,
 ) {
     let stage = |text: String| recorder.notes().stuck = Some(text);
     let healed_ns = cluster.world.now_ns();
+    if let Some(reshaper) = reshaper {
+        stage("the members could not be put in order".into());
+        let mut reshaper = reshaper.await.expect("operators are neither killed nor do they panic");
+        reshaper.settle().await;
+    }
     stage("the members did not agree on a leader".into());
     while !agree_on_a_leader(cluster) {
         cluster.world.sleep(LOOK_EVERY_NS).await;
@@ -68,7 +75,7 @@ pub async fn recover(
     recorder.met("recovery_ms", took_ns / 1_000_000);
     stage("the quiet cluster could not be compacted".into());
     forget_all(cluster, &mut clients[0]).await;
-    for member in 0..cluster.count() {
+    for member in cluster.current() {
         cluster.kill(member);
         cluster.restart(member);
         recorder.met("final_restarts", 1);
@@ -99,7 +106,7 @@ async fn read_and_compare(cluster: &Cluster, recorder: &Recorder, clients: &mut 
     let stage = |text: String| recorder.notes().stuck = Some(text);
     stage("the members did not apply the same entries".into());
     let statuses = applied_alike(cluster, recorder).await;
-    for member in 0..cluster.count() {
+    for member in cluster.current() {
         stage(format!("{} could not be read from", cluster.name(member)));
         let reader = member % clients.len();
         for serializable in [false, true] {
@@ -109,9 +116,9 @@ async fn read_and_compare(cluster: &Cluster, recorder: &Recorder, clients: &mut 
             }
         }
     }
-    for member in 0..cluster.count() {
+    for (nth, member) in cluster.current().into_iter().enumerate() {
         stage(format!("{} did not tell its watcher of the last change", cluster.name(member)));
-        watch_to_the_end(&clients[member % clients.len()], member, statuses[member].revision).await;
+        watch_to_the_end(&clients[member % clients.len()], member, statuses[nth].revision).await;
     }
     stage("the members did not tell their hashes".into());
     let runner = u32::try_from(clients.len()).expect("few clients");
@@ -137,7 +144,8 @@ async fn watch_to_the_end(client: &Client, member: usize, revision: i64) {
 async fn forget_all(cluster: &Cluster, client: &mut Client) {
     for attempt in 0.. {
         write(cluster, client, 0).await;
-        let member = attempt % cluster.count();
+        let members = cluster.current();
+        let member = members[attempt % members.len()];
         let key = Bytes::from("final0");
         let delete = Request::DeleteRange(DeleteRange { key, ..DeleteRange::default() });
         if let Ok(deleted) = client.call(member, &delete, FINAL_TIMEOUT_US).await {
@@ -153,7 +161,8 @@ async fn forget_all(cluster: &Cluster, client: &mut Client) {
 /// Lets everybody do everything again, so that what is left can be read.
 async fn switch_auth_off(cluster: &Cluster, client: &mut Client) {
     for attempt in 0.. {
-        let (member, off) = (attempt % cluster.count(), Request::AuthDisable {});
+        let members = cluster.current();
+        let (member, off) = (members[attempt % members.len()], Request::AuthDisable {});
         if client.call_as(Some(ROOT), member, &off, FINAL_TIMEOUT_US).await.is_ok() {
             return;
         }
@@ -163,7 +172,9 @@ async fn switch_auth_off(cluster: &Cluster, client: &mut Client) {
 
 /// Whether every member serves and all know the same leader, in the same term.
 fn agree_on_a_leader(cluster: &Cluster) -> bool {
-    let known: Vec<Option<(u64, u64)>> = (0..cluster.count())
+    let known: Vec<Option<(u64, u64)>> = cluster
+        .current()
+        .into_iter()
         .map(|member| cluster.way_in(member).map(|handle| (handle.leader(), handle.header().term)))
         .collect();
     known.iter().all(|it| it.is_some_and(|(leader, _)| leader != 0) && *it == known[0])
@@ -178,7 +189,8 @@ async fn write(cluster: &Cluster, client: &mut Client, number: usize) {
             value: Bytes::from(format!("final{number}.{}", cluster.world.now_ns()).as_str()),
             ..Put::default()
         };
-        let member = (number + attempt) % cluster.count();
+        let members = cluster.current();
+        let member = members[(number + attempt) % members.len()];
         if client.call(member, &Request::Put(put), FINAL_TIMEOUT_US).await.is_ok() {
             return;
         }
@@ -190,7 +202,7 @@ async fn write(cluster: &Cluster, client: &mut Client, number: usize) {
 async fn applied_alike(cluster: &Cluster, recorder: &Recorder) -> Vec<Status> {
     loop {
         let mut statuses = Vec::new();
-        for member in 0..cluster.count() {
+        for member in cluster.current() {
             if let Some(handle) = cluster.way_in(member)
                 && let Ok(status) = handle.status().await
             {
@@ -198,7 +210,7 @@ async fn applied_alike(cluster: &Cluster, recorder: &Recorder) -> Vec<Status> {
             }
         }
         let first = statuses.first().map(|status| status.applied);
-        if statuses.len() == cluster.count()
+        if statuses.len() == cluster.current().len()
             && statuses.iter().all(|it| Some(it.applied) == first && it.commit == it.applied)
         {
             return statuses;
@@ -214,7 +226,8 @@ async fn applied_alike(cluster: &Cluster, recorder: &Recorder) -> Vec<Status> {
 /// answers to a client of its own, numbered `runner`.
 async fn compare(cluster: &Cluster, recorder: &Recorder, statuses: &[Status], runner: u32) {
     let mut hashes = Vec::new();
-    for member in 0..cluster.count() {
+    let members = cluster.current();
+    for member in members.iter().copied() {
         loop {
             let call = cluster.world.now_ns();
             if let Some(handle) = cluster.way_in(member)
@@ -235,7 +248,7 @@ async fn compare(cluster: &Cluster, recorder: &Recorder, statuses: &[Status], ru
     let Some(other) = hashes.iter().position(|hash| *hash != hashes[0]) else { return };
     let say = |member: usize| {
         let (revision, compact_revision, hash) = hashes[member];
-        let name = cluster.name(member);
+        let name = cluster.name(members[member]);
         format!(
             "{name} is at revision {revision}, compacted to {compact_revision}, with hash {hash:08x}"
         )

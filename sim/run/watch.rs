@@ -18,6 +18,7 @@ pub async fn until_over(cluster: &Cluster, recorder: &Recorder) {
     let mut last = None;
     while !recorder.is_over() {
         cluster.world.sleep(LOOK_EVERY_NS).await;
+        cluster.reap();
         for member in 0..cluster.count() {
             let Some(term) = cluster.leads(member) else { continue };
             let first = *leaders.entry(term).or_insert(member);

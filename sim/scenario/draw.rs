@@ -3,7 +3,7 @@
 //! A function of its arguments: the same scenario and seed give the same plan, to the last byte.
 
 use super::plan::{Operation, Plan};
-use super::{Scenario, member_names, nemesis, swarm};
+use super::{Scenario, change, member_names, nemesis, swarm};
 use crate::dice::Dice;
 use crate::workload::{self, Shape};
 
@@ -14,7 +14,8 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
     Plan {
         scenario: scenario.name.clone(),
         seed,
-        members: member_names(scenario.members),
+        members: member_names(scenario.members + scenario.spares),
+        spares: scenario.spares,
         clients: scenario.clients,
         delay_us: (scenario.delay_us.min, scenario.delay_us.max),
         sync_us: (scenario.sync_us.min, scenario.sync_us.max),
@@ -23,6 +24,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         safety_us: scenario.duration_us,
         liveness_us: scenario.liveness_us,
         faults: nemesis::draw(scenario, seed),
+        changes: change::draw(&scenario.changes, scenario.duration_us, seed),
         operations: operations(scenario, seed),
     }
 }
@@ -41,7 +43,7 @@ fn operations(scenario: &Scenario, seed: u64) -> Vec<Operation> {
             let shape = Shape {
                 client,
                 clients: scenario.clients,
-                members: scenario.members,
+                members: scenario.members + scenario.spares,
                 until_us: scenario.duration_us,
             };
             operations.extend(workload::draw(workload, &mut dice, &shape));

@@ -84,6 +84,8 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
         ),
         None => (3, 5),
     };
+    let spares =
+        cluster.as_ref().and_then(|table| table.number("spares", 0, 9)).unwrap_or(0) as u32;
     let span = |key| cluster.as_ref().and_then(|table| table.span(key)).map(|(span, _)| span);
     let (delay_us, sync_us) = (span("delay").unwrap_or(DELAY_US), span("sync").unwrap_or(SYNC_US));
     let server = root.table("server").map(|table| flags(&table)).unwrap_or_default();
@@ -98,6 +100,8 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
         .into_iter()
         .filter_map(|table| fault_file::read(table, members, duration_us))
         .collect();
+    let changes = root.tables("change").into_iter();
+    let changes = changes.filter_map(|table| super::change::read(table, duration_us)).collect();
     let liveness_us = root.table("liveness").map_or(LIVENESS_US, |table| {
         let deadline = duration(&table, "deadline", LIVENESS_US);
         table.finish();
@@ -114,6 +118,7 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
         is_swarm,
         duration_us,
         members,
+        spares,
         clients,
         delay_us,
         sync_us,
@@ -121,6 +126,7 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
         limits,
         workloads,
         faults,
+        changes,
         liveness_us,
         require,
         source: source.to_string(),

@@ -24,6 +24,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("hung-disk", include_str!("../../scenarios/hung-disk.toml")),
     ("lease-through-faults", include_str!("../../scenarios/lease-through-faults.toml")),
     ("lock-through-faults", include_str!("../../scenarios/lock-through-faults.toml")),
+    ("membership-through-faults", include_str!("../../scenarios/membership-through-faults.toml")),
     ("nine-members", include_str!("../../scenarios/nine-members.toml")),
     ("one-member", include_str!("../../scenarios/one-member.toml")),
     ("partition-halves", include_str!("../../scenarios/partition-halves.toml")),

@@ -8,6 +8,7 @@
 //!
 //! Knows nothing of the world that executes a plan.
 
+pub mod change;
 pub mod draw;
 pub mod fault;
 mod fault_file;
@@ -46,6 +47,8 @@ pub struct Scenario {
     pub duration_us: u64,
     /// How many members.
     pub members: u32,
+    /// Machines that are no members yet.
+    pub spares: u32,
     /// How many clients.
     pub clients: u32,
     /// How long a byte travels, one way.
@@ -60,6 +63,8 @@ pub struct Scenario {
     pub workloads: Vec<Workload>,
     /// What goes wrong.
     pub faults: Vec<Fault>,
+    /// What becomes of the members.
+    pub changes: Vec<change::Change>,
     /// How long the healed cluster has to recover.
     pub liveness_us: u64,
     /// How often named things must have happened in a sweep: counter → at least.

@@ -12,6 +12,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::FaultKind;
+use super::change::Planned;
 use crate::history::Request;
 
 /// Everything that a run will do.
@@ -24,6 +25,9 @@ pub struct Plan {
     pub seed: u64,
     /// The members' names.
     pub members: Vec<String>,
+    /// How many of the members, the last ones, are spare machines in the beginning.
+    #[serde(default, skip_serializing_if = "is_none")]
+    pub spares: u32,
     /// How many clients; they are numbered from 0.
     pub clients: u32,
     /// Shortest and longest travel of a byte, one way, in microseconds.
@@ -40,6 +44,9 @@ pub struct Plan {
     pub liveness_us: u64,
     /// What goes wrong, by time.
     pub faults: Vec<Fault>,
+    /// What becomes of the members, by time.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub changes: Vec<Planned>,
     /// What clients do, by time.
     pub operations: Vec<Operation>,
 }
@@ -162,6 +169,10 @@ pub struct Operation {
     pub pace_us: u64,
 }
 
+fn is_none(number: &u32) -> bool {
+    *number == 0
+}
+
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -258,6 +269,12 @@ impl Plan {
         let mut out = String::from("{\n");
         for (key, value) in head {
             out += &format!("  \"{key}\": {value},\n");
+        }
+        if self.spares > 0 {
+            out += &format!("  \"spares\": {},\n", self.spares);
+        }
+        if !self.changes.is_empty() {
+            out += &format!("  \"changes\": [{}],\n", lines(&self.changes));
         }
         out += &format!("  \"faults\": [{}],\n", lines(&self.faults));
         out + &format!("  \"operations\": [{}]\n}}\n", lines(&self.operations))

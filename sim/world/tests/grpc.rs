@@ -9,12 +9,15 @@ use hyper_util::rt::TokioIo;
 use snowglobe::host::{Host, Stream};
 use snowglobe::proto::etcdserverpb::cluster_client::ClusterClient;
 use snowglobe::proto::etcdserverpb::cluster_server::{Cluster, ClusterServer};
-use snowglobe::proto::etcdserverpb::{MemberListRequest, MemberListResponse, ResponseHeader};
+use snowglobe::proto::etcdserverpb::{
+    self as pb, MemberListRequest, MemberListResponse, ResponseHeader,
+};
 use snowglobe::proto::peer::peer_client::PeerClient;
 use snowglobe::proto::peer::peer_server::{Peer, PeerServer};
 use snowglobe::proto::peer::{
-    Ack, Frame, LeaseRenewRequest, LeaseRenewResponse, LeaseTimeToLiveRequest,
-    LeaseTimeToLiveResponse, SnapshotAck, SnapshotChunk,
+    Ack, ChangeMembersRequest, Frame, HashKvRequest, HashKvResponse, LeaseRenewRequest,
+    LeaseRenewResponse, LeaseTimeToLiveRequest, LeaseTimeToLiveResponse, MembersRequest,
+    MembersResponse, SnapshotAck, SnapshotChunk,
 };
 use tonic::transport::{Channel, Endpoint, Uri};
 use tonic::{Request, Response, Status, Streaming};
@@ -46,6 +49,34 @@ impl Cluster for Service {
         let revision = i64::from(request.into_inner().linearizable);
         let header = Some(ResponseHeader { revision, ..ResponseHeader::default() });
         Ok(Response::new(MemberListResponse { header, ..MemberListResponse::default() }))
+    }
+
+    async fn member_add(
+        &self,
+        _: Request<pb::MemberAddRequest>,
+    ) -> Result<Response<pb::MemberAddResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn member_remove(
+        &self,
+        _: Request<pb::MemberRemoveRequest>,
+    ) -> Result<Response<pb::MemberRemoveResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn member_update(
+        &self,
+        _: Request<pb::MemberUpdateRequest>,
+    ) -> Result<Response<pb::MemberUpdateResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn member_promote(
+        &self,
+        _: Request<pb::MemberPromoteRequest>,
+    ) -> Result<Response<pb::MemberPromoteResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
     }
 }
 
@@ -81,6 +112,24 @@ impl Peer for Service {
         &self,
         _: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn members(
+        &self,
+        _: Request<MembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn change_members(
+        &self,
+        _: Request<ChangeMembersRequest>,
+    ) -> Result<Response<MembersResponse>, Status> {
+        Err(Status::unimplemented("not in this test"))
+    }
+
+    async fn hash_kv(&self, _: Request<HashKvRequest>) -> Result<Response<HashKvResponse>, Status> {
         Err(Status::unimplemented("not in this test"))
     }
 }
