@@ -10,7 +10,7 @@ use rocksdb::{
     WriteOptions, properties,
 };
 
-use super::{Family, Size, StorageOptions};
+use super::{Family, Size, StorageOptions, block};
 use crate::error::{Error, Result};
 use crate::host::Backend;
 
@@ -38,6 +38,8 @@ pub(super) struct Database {
     write_buffer_bytes: usize,
     /// Bytes of batches since the last flush.
     unflushed_bytes: AtomicUsize,
+    /// Where the log is, in its current file.
+    log_place: AtomicUsize,
     // After `db`: fields are dropped in this order, and the environment must outlive the database.
     backend: Backend,
 }
@@ -60,6 +62,8 @@ impl Database {
             write_buffer_bytes: options.write_buffer_bytes,
             // Opening writes out what it recovers.
             unflushed_bytes: AtomicUsize::new(0),
+            // And begins a new log.
+            log_place: AtomicUsize::new(0),
             backend,
         })
     }
@@ -74,6 +78,11 @@ impl Database {
 
     pub(super) fn write(&self, batch: WriteBatch) -> Result<()> {
         let bytes = batch.size_in_bytes();
+        let place = self.log_place.load(Ordering::Relaxed);
+        if block::crosses(place, bytes) {
+            self.sync()?;
+        }
+        self.log_place.store(block::after(place, bytes), Ordering::Relaxed);
         self.after("write to the database", self.db.write_opt(batch, &self.write_options))?;
         let unflushed = self.unflushed_bytes.fetch_add(bytes, Ordering::Relaxed) + bytes;
         if unflushed >= self.write_buffer_bytes { self.flush() } else { Ok(()) }
@@ -96,6 +105,7 @@ impl Database {
         // one.
         self.sync()?;
         self.unflushed_bytes.store(0, Ordering::Relaxed);
+        self.log_place.store(0, Ordering::Relaxed);
         let mut options = FlushOptions::new();
         // The job that would be waited for may only run on this thread, after this call.
         options.set_wait(false);
@@ -114,6 +124,12 @@ impl Database {
             }
         }
         self.after("compact the database", Ok(()))
+    }
+
+    /// Where the log is, in its current file.
+    #[cfg(test)]
+    pub(super) fn log_place(&self) -> usize {
+        self.log_place.load(Ordering::Relaxed)
     }
 
     pub(super) fn size(&self) -> Result<Size> {

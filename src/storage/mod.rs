@@ -9,13 +9,14 @@
 //! * A [`Batch`] reaches the database whole or not at all, over both column families.
 //! * What a restart finds is a prefix of the batches in the order they were written, the same in
 //!   both column families. All batches go through RocksDB's own log, and recovery stops at the
-//!   first record that is torn or missing (point in time). Two things could still break the prefix,
+//!   first record that is torn or missing (point in time). Three things could still break the prefix,
 //!   and are kept from it. A table of one family could reach the disk ahead of the other family's:
 //!   `atomic_flush` commits the tables of all in one manifest record. And the log is a chain of
 //!   files: a power cut may take the unsynced end of one and leave the beginning of the next, and
 //!   RocksDB would not notice the hole between them. So RocksDB never begins a new log file on its
 //!   own account: `database` counts what was written, and syncs the log before it asks for the
-//!   flush that begins the next file.
+//!   flush that begins the next file. Within a file it would not notice one either that ends with a block
+//!   (`block`): a block is durable before anything is written into the next.
 //! * [`Storage::sync`] makes all batches so far durable. Without it a power cut may take a tail of
 //!   them; the log of [`crate::raft`] still has the entries they came from.
 //! * After every call into RocksDB the host's background jobs are run, because a host without
@@ -27,6 +28,7 @@
 //! switched off.
 
 mod batch;
+mod block;
 mod cursor;
 mod database;
 
