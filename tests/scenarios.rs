@@ -47,6 +47,23 @@ fn every_scenario_twice() {
     assert!(runs.len() >= 16, "every scenario was run: {}", runs.len());
 }
 
+/// Every seed that once showed a bug is kept now: the scenario as it was then, the seed in the file's name.
+#[test]
+#[cfg_attr(not(madsim), ignore = "needs the simulated build: cargo sim-test")]
+fn found_seeds() {
+    let found = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("scenarios/found");
+    let mut count = 0;
+    for file in found.read_dir().expect("the folder of found seeds") {
+        let path = file.expect("an entry").path();
+        let path = path.to_str().expect("text");
+        let (_, seed) = path.trim_end_matches(".toml").rsplit_once('-').expect("name-seed.toml");
+        let run = sim(&["run", path, "--seed", seed, "--json"]);
+        assert_eq!(objects(&run)[0]["verdict"], "kept", "{path}: {run:?}");
+        count += 1;
+    }
+    assert!(count > 0, "nothing was run");
+}
+
 /// The same seeds give the same hashes in another process and with another number of jobs; other seeds give others.
 #[test]
 #[cfg_attr(not(madsim), ignore = "needs the simulated build: cargo sim-test")]

@@ -240,9 +240,7 @@ impl Node {
         let received = received.expect("raft accepts a snapshot only while it is held here");
         assert_eq!(received.mark, mark, "raft accepted another snapshot than was received");
         assert!(mark.index > self.state.applied().0, "a snapshot that goes back: {mark:?}");
-        let mut file = self.snapshots.open(mark).await?.ok_or_else(|| {
-            Error::Fatal(format!("the snapshot at index {} is gone or damaged", mark.index))
-        })?;
+        let mut file = self.snapshots.open(mark)?;
         self.wal.append_mark(mark)?;
         let hs = self.raw.raft.hard_state();
         let hard_state = HardState { term: hs.term, vote: hs.vote, commit: mark.index };

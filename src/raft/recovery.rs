@@ -2,7 +2,7 @@
 //!
 //! 1. The marks in the log say which snapshots count; the newest whose file is whole is chosen.
 //! 2. The log is read from that mark. A torn tail was never acknowledged and is cut; any other damage refuses.
-//! 3. The backend is opened at its consistent index. Where the chosen snapshot carries the state and the backend
+//! 3. The backend is looked at, and opened at its consistent index. Where the chosen snapshot carries the state and the backend
 //!    is behind it (or was in the middle of loading it), the state is loaded from the file again.
 //! 4. raft starts at the backend's consistent index and hands out what is committed above it.
 //!
@@ -11,6 +11,8 @@
 //! * An entry that the backend has applied had been committed, and its own log had been synced before. So where
 //!   the backend is ahead of the commit index on disk (a change of the commit index alone is not synced), the
 //!   commit index is raised to it; where the log lacks that entry, the log has lost what was promised.
+//! * Nothing that could still be read right is thrown away on the word of a disk that reads wrong: a damaged
+//!   snapshot is set aside, and the backend is opened for writing, once it is known that the rest will do.
 //! * The log and the data folder belong to this member of this cluster.
 
 use std::path::Path;
@@ -26,10 +28,10 @@ use super::log::{LogStore, Place};
 use super::membership::{farewell, first_members};
 use crate::config::{ClusterState, Config};
 use crate::error::{Error, Result};
-use crate::host::{Disk, Host};
-use crate::state::{self, State, StateImport, StateOpen};
+use crate::host::{Backend, Disk, Host};
+use crate::state::{self, Progress, State, StateImport, StateOpen};
 use crate::storage::{Storage, StorageOptions};
-use crate::wal::{self, HardState, Mark, SnapshotFile, SnapshotStore, Wal};
+use crate::wal::{self, HardState, Mark, Newest, SnapshotFile, SnapshotStore, Wal};
 
 /// What a restart found.
 pub(super) struct Recovered {
@@ -87,10 +89,17 @@ pub(super) async fn recover(
         return Ok(Recovered { wal, snapshots, state, log, hard_state, snapshot });
     }
     let marks = Wal::marks(&disk, &dir).await?;
-    let mut file = snapshots.newest_usable(&marks).await?;
+    let Newest { mut file, damaged } = snapshots.newest_usable(&marks).await?;
     let snapshot = file.as_ref().map_or_else(Mark::default, |file| file.meta.mark);
-    let (mut wal, found) = Wal::open(disk, &dir, snapshot, options).await?;
+    let opened = Wal::open(disk, &dir, snapshot, options).await;
+    let (mut wal, found) = opened.map_err(|error| match (error, damaged.first()) {
+        // The log begins after the damaged one: no older one could replace it.
+        (Error::Corrupt { .. }, Some(damaged)) => damaged.reason.clone(),
+        (error, _) => error,
+    })?;
     check_owner(&found.metadata, &owner, &config.data_dir)?;
+    let promised = marks.iter().max().copied().unwrap_or_default();
+    check_promise(&**host, config, promised, file.as_ref())?;
     let mut state = open_state(&**host, config, file.as_mut())?;
     if state.applied() == (0, 0) && config.initial_cluster_state == ClusterState::Existing {
         // The members may be others by now.
@@ -106,6 +115,9 @@ pub(super) async fn recover(
     if config.force_new_cluster {
         let entries = alone::entries(&state, &log, hard_state, owner.member_id)?;
         hard_state = alone::force(&mut wal, &mut log, hard_state, entries).await?;
+    }
+    for damaged in &damaged {
+        snapshots.set_aside(damaged).await?;
     }
     // A new member must begin with a snapshot: the first members are in no entry.
     log.compact(1);
@@ -252,6 +264,44 @@ fn assemble(
     Ok((log, hard_state))
 }
 
+/// Refuses a backend that has lost what was durable, before anything is written to it. Opening it drops for good what
+/// cannot be read of its own log, and what a disk reads wrong today it may read right tomorrow.
+///
+/// `promised`: the newest mark. It was written when the backend held everything up to it on disk, or with a `file`
+/// from which the backend can be loaded again.
+fn check_promise(
+    host: &dyn Host,
+    config: &Config,
+    promised: Mark,
+    file: Option<&SnapshotFile>,
+) -> Result<()> {
+    let is_loadable = file.is_some_and(|file| file.meta.has_state && file.meta.mark == promised);
+    if promised == Mark::default() || is_loadable {
+        return Ok(());
+    }
+    let dir = config.backend_dir();
+    let storage = Storage::open_read_only(backend(host, &dir)?, &dir, storage_options(config))?;
+    match state::progress(&storage)? {
+        Progress::Applied(index, _) if index < promised.index => {
+            let text = format!(
+                "it holds entries up to {index} and had more, up to {} at least; nothing was changed; {REMEDY}",
+                promised.index
+            );
+            Err(Error::corrupt(dir, 0, text))
+        }
+        Progress::Applied(..) | Progress::Loading(..) => Ok(()),
+    }
+}
+
+fn backend(host: &dyn Host, dir: &Path) -> Result<Backend> {
+    host.backend().map_err(|e| Error::io("reach the backend", dir, e))
+}
+
+fn storage_options(config: &Config) -> StorageOptions {
+    let write_buffer_bytes = config.limits.backend_write_buffer_bytes;
+    StorageOptions { write_buffer_bytes, ..StorageOptions::default() }
+}
+
 /// Opens the backend, and loads the snapshot into it where it is behind, or was caught loading it.
 pub(super) fn open_state(
     host: &dyn Host,
@@ -259,12 +309,7 @@ pub(super) fn open_state(
     file: Option<&mut SnapshotFile>,
 ) -> Result<State> {
     let dir = config.backend_dir();
-    let backend = host.backend().map_err(|e| Error::io("reach the backend", &dir, e))?;
-    let options = StorageOptions {
-        write_buffer_bytes: config.limits.backend_write_buffer_bytes,
-        ..StorageOptions::default()
-    };
-    let storage = Storage::open(backend, &dir, options)?;
+    let storage = Storage::open(backend(host, &dir)?, &dir, storage_options(config))?;
     let limits = state::Limits { compaction_batch: config.compaction_batch_limit };
     let file = file.filter(|file| file.meta.has_state);
     match (State::open(storage, limits)?, file) {
@@ -273,8 +318,8 @@ pub(super) fn open_state(
             load(state.import_begin(index, term)?, file)
         }
         (StateOpen::Ready(state), _) => Ok(state),
-        (StateOpen::NeedsImport(import), Some(file)) => load(import, file),
-        (StateOpen::NeedsImport(import), None) => {
+        (StateOpen::NeedsImport(import), Some(file)) if is_of(&import, file) => load(import, file),
+        (StateOpen::NeedsImport(import), _) => {
             let (index, term) = import.position();
             let text = format!(
                 "it was being loaded from the snapshot at index {index}, term {term}, which is \
@@ -283,6 +328,10 @@ pub(super) fn open_state(
             Err(Error::corrupt(dir, 0, text))
         }
     }
+}
+
+fn is_of(import: &StateImport, file: &SnapshotFile) -> bool {
+    import.position() == (file.meta.mark.index, file.meta.mark.term)
 }
 
 /// Replaces the state by a snapshot's; it is durable when this returns.

@@ -18,6 +18,27 @@ use crate::error::Result;
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::{Family, Storage};
 
+/// How far a database is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress {
+    /// It holds the state after the entry of this index and term.
+    Applied(u64, u64),
+    /// It was being loaded from the snapshot at this index and term.
+    Loading(u64, u64),
+}
+
+/// How far the state in `storage` is, read from one value; whether the rest is sound is not looked at.
+///
+/// # Errors
+/// The system's, or [`Error::Corrupt`](crate::error::Error::Corrupt).
+pub fn progress(storage: &Storage) -> Result<Progress> {
+    let meta = Meta::read(storage)?;
+    let (applied, _) = meta.applied.unwrap_or_default();
+    Ok(meta.loading.map_or(Progress::Applied(applied.index, applied.term), |position| {
+        Progress::Loading(position.index, position.term)
+    }))
+}
+
 impl State {
     /// Opens the state in `storage`; a fresh one if nothing was ever applied. An unfinished
     /// compaction is taken up again by [`compact_step`](Self::compact_step).

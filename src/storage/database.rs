@@ -45,14 +45,24 @@ pub(super) struct Database {
 }
 
 impl Database {
-    pub(super) fn open(backend: Backend, path: &Path, options: StorageOptions) -> Result<Self> {
+    /// `read_only`: changes nothing on disk, and refuses writes.
+    pub(super) fn open(
+        backend: Backend,
+        path: &Path,
+        options: StorageOptions,
+        read_only: bool,
+    ) -> Result<Self> {
         let wrap = |cause: rocksdb::Error| wrap("open the database", path, &cause);
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
         let families = std::iter::once(rocksdb::DEFAULT_COLUMN_FAMILY_NAME)
             .chain(Family::ALL.map(Family::name))
             .map(|name| ColumnFamilyDescriptor::new(name, family_options(options, &cache)));
         let database_options = database_options(&backend, options).map_err(wrap)?;
-        let db = DB::open_cf_descriptors(&database_options, path, families);
+        let db = if read_only {
+            DB::open_cf_descriptors_read_only(&database_options, path, families, false)
+        } else {
+            DB::open_cf_descriptors(&database_options, path, families)
+        };
         (backend.run_background_jobs)();
         let db = db.map_err(wrap)?;
         Ok(Self {

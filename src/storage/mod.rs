@@ -107,7 +107,17 @@ impl Storage {
     /// [`Error::Io`](crate::error::Error::Io) or [`Error::Corrupt`](crate::error::Error::Corrupt),
     /// with the path.
     pub fn open(backend: Backend, path: &Path, options: StorageOptions) -> Result<Self> {
-        Ok(Self { database: Arc::new(Database::open(backend, path, options)?) })
+        Ok(Self { database: Arc::new(Database::open(backend, path, options, false)?) })
+    }
+
+    /// Opens the database that is in the folder `path` for reading, and changes nothing there. It shows what
+    /// [`Self::open`] would find, and drop: where RocksDB's own log does not read as it was written, what follows is
+    /// taken for a torn end and is gone for good once the database was open for writing.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; there is no database. Every write is refused.
+    pub fn open_read_only(backend: Backend, path: &Path, options: StorageOptions) -> Result<Self> {
+        Ok(Self { database: Arc::new(Database::open(backend, path, options, true)?) })
     }
 
     /// The folder.

@@ -108,6 +108,38 @@ fn torn_log_leaves_a_prefix() {
     assert!(lengths.len() > 5, "the damage took different batches: {lengths:?}");
 }
 
+/// Looking at a database shows what opening it would drop, and changes nothing: once the disk reads right again, all of
+/// it is there.
+#[test]
+fn looking_changes_nothing() {
+    let folder = Folder::new();
+    let store = storage(&folder);
+    for number in 0..20_u8 {
+        let mut batch = store.batch();
+        batch.put(Family::Key, &[number], &[number; 100]);
+        store.write(batch).unwrap();
+    }
+    store.sync().unwrap();
+    drop(store);
+    let log = folder.path().join(newest_log(&folder));
+    let bytes = std::fs::read(&log).unwrap();
+    let mut damaged = bytes.clone();
+    damaged[bytes.len() / 2] ^= 1;
+    std::fs::write(&log, &damaged).unwrap();
+    let backend = Backend { env: None, run_background_jobs: std::sync::Arc::new(|| ()) };
+    let options = StorageOptions::default();
+    let looked_at = Storage::open_read_only(backend, folder.path(), options).unwrap();
+    let seen = keys(&looked_at, Family::Key).len();
+    assert!((1..20).contains(&seen), "{seen} of 20");
+    let mut batch = looked_at.batch();
+    batch.put(Family::Key, b"more", b"");
+    assert!(looked_at.write(batch).is_err(), "it is for reading");
+    drop(looked_at);
+    assert_eq!(std::fs::read(&log).unwrap(), damaged);
+    std::fs::write(&log, &bytes).unwrap();
+    assert_eq!(keys(&storage(&folder), Family::Key).len(), 20);
+}
+
 /// Memtables are written out as batches add up, and never before the log that they came from is
 /// synced: a power cut that takes whatever was not synced never leaves a hole between two files of
 /// the log.

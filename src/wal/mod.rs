@@ -71,7 +71,7 @@ use std::path::PathBuf;
 use bytes::Bytes;
 
 pub use log::Wal;
-pub use snapshot::{SnapshotStore, SnapshotWriter};
+pub use snapshot::{Damaged, Newest, SnapshotStore, SnapshotWriter};
 pub use snapshot_file::{SnapshotFile, SnapshotMeta};
 
 /// What to do about damage; the end of each such message.

@@ -23,6 +23,23 @@ const BROKEN_SUFFIX: &str = ".broken";
 /// Body bytes per chunk: few enough to verify in memory, enough to make frames cheap.
 pub(super) const CHUNK_BYTES: usize = 256 << 10;
 
+/// What [`SnapshotStore::newest_usable`] finds.
+pub struct Newest {
+    /// The newest sound one.
+    pub file: Option<SnapshotFile>,
+    /// Newer ones, newest first.
+    pub damaged: Vec<Damaged>,
+}
+
+/// A snapshot that does not read as it was written.
+#[derive(Debug)]
+pub struct Damaged {
+    /// What it is of.
+    pub mark: Mark,
+    /// File and offset.
+    pub reason: Error,
+}
+
 /// The snapshot files of one member.
 pub struct SnapshotStore {
     disk: Arc<dyn Disk>,
@@ -64,52 +81,56 @@ impl SnapshotStore {
         Ok(SnapshotWriter { disk, dir, temporary, mark, file, encoder, offset: 0, renamed: false })
     }
 
-    /// The newest snapshot whose mark is among `marks` and whose file is sound.
+    /// The newest snapshot whose mark is among `marks` and whose file is sound, and what was damaged on the way.
     ///
-    /// Damaged ones on the way are renamed to `.broken` and logged. One that is newer than all
-    /// `marks` is removed: the crash that left it came before anything referred to it.
+    /// One that is newer than all `marks` is removed: the crash that left it came before anything referred to it.
+    /// Damaged ones stay where they are until [`Self::set_aside`]: what a disk reads wrong today it may read right
+    /// tomorrow, and whether the older one will do is not known yet.
     /// Errors: the disk failed.
-    pub async fn newest_usable(&self, marks: &[Mark]) -> Result<Option<SnapshotFile>> {
+    pub async fn newest_usable(&self, marks: &[Mark]) -> Result<Newest> {
         let newest_mark = marks.iter().max().copied().unwrap_or_default();
+        let mut damaged = Vec::new();
         for mark in self.marks()?.into_iter().rev() {
             let path = self.dir.join(file_name(mark));
             if mark.index > newest_mark.index {
                 tracing::info!(?path, "removed a snapshot that the log does not know");
                 self.remove(&path)?;
                 self.sync_dir().await?;
-            } else if marks.contains(&mark)
-                && let Some(file) = self.open(mark).await?
-            {
-                return Ok(Some(file));
+            } else if marks.contains(&mark) {
+                match self.open(mark) {
+                    Ok(file) => return Ok(Newest { file: Some(file), damaged }),
+                    Err(reason @ Error::Corrupt { .. }) => damaged.push(Damaged { mark, reason }),
+                    // It may be whole: nothing is decided about a file that cannot be read at the moment.
+                    Err(error) => return Err(error),
+                }
             }
         }
-        Ok(None)
+        Ok(Newest { file: None, damaged })
     }
 
-    /// The snapshot at `mark`, verified; `None` where there is none, or only a damaged one, which
-    /// is renamed to `.broken` and logged.
+    /// The snapshot at `mark`, verified.
     ///
-    /// Errors: the disk failed.
-    pub async fn open(&self, mark: Mark) -> Result<Option<SnapshotFile>> {
+    /// Errors: it is missing or damaged, or the disk failed.
+    pub fn open(&self, mark: Mark) -> Result<SnapshotFile> {
         let path = self.dir.join(file_name(mark));
-        if !self.disk.exists(&path) {
-            return Ok(None);
-        }
         let file = self.disk.open(&path, OpenMode::Read);
         let file = file.map_err(|error| Error::io("open a snapshot", &path, error))?;
-        let reason = match SnapshotFile::verify(path.clone(), file, mark) {
-            Ok(file) => return Ok(Some(file)),
-            Err(error @ Error::Corrupt { .. }) => error.to_string(),
-            // It may be whole: nothing is decided about a file that cannot be read at the moment.
-            Err(error) => return Err(error),
-        };
+        SnapshotFile::verify(path, file, mark)
+    }
+
+    /// Renames a damaged snapshot to `.broken`, for whoever wants to look at it, and logs it. Only for one that is
+    /// not needed any more.
+    ///
+    /// Errors: the disk failed.
+    pub async fn set_aside(&self, damaged: &Damaged) -> Result<()> {
+        let path = self.dir.join(file_name(damaged.mark));
         let mut broken = path.clone().into_os_string();
         broken.push(BROKEN_SUFFIX);
+        let reason = damaged.reason.to_string();
         tracing::warn!(reason, "set a damaged snapshot aside, as {}", broken.display());
         let renamed = self.disk.rename(&path, Path::new(&broken));
         renamed.map_err(|error| Error::io("set a damaged snapshot aside", &path, error))?;
-        self.sync_dir().await?;
-        Ok(None)
+        self.sync_dir().await
     }
 
     /// The snapshots by their names, oldest first; damage is not looked for.

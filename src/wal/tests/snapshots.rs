@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 
 use super::super::testdisk::{TestDisk, block_on};
-use super::super::{Mark, SnapshotFile, SnapshotMeta, SnapshotStore};
+use super::super::{Mark, Newest, SnapshotFile, SnapshotMeta, SnapshotStore};
 use super::shared;
 use crate::error::{Error, Result};
 use crate::host::Disk;
@@ -40,7 +40,7 @@ fn body(file: &mut SnapshotFile) -> Vec<u8> {
 
 fn newest(store: &SnapshotStore, indexes: &[u64]) -> Option<SnapshotFile> {
     let marks: Vec<Mark> = indexes.iter().map(|index| mark(*index)).collect();
-    block_on(store.newest_usable(&marks)).unwrap()
+    block_on(store.newest_usable(&marks)).unwrap().file
 }
 
 fn names(disk: &TestDisk) -> Vec<String> {
@@ -60,7 +60,7 @@ fn written_and_read() {
         let written: Vec<u8> = (0..length).map(|place| (place / 7) as u8).collect();
         save(&store, index, &written).unwrap();
         disk.power_cut(|| false);
-        let mut file = block_on(store.open(mark(index))).unwrap().unwrap();
+        let mut file = store.open(mark(index)).unwrap();
         assert_eq!(file.meta, meta(index));
         assert_eq!(file.body_bytes(), length);
         assert_eq!(body(&mut file), written);
@@ -68,7 +68,7 @@ fn written_and_read() {
         file.rewind();
         assert_eq!(body(&mut file), written);
     }
-    assert!(block_on(store.open(mark(6))).unwrap().is_none());
+    assert!(matches!(store.open(mark(6)), Err(Error::Io { .. })), "there is none");
 }
 
 /// The newest one with a mark in the log is used; one newer than all marks is removed.
@@ -88,7 +88,8 @@ fn newest_with_a_mark() {
     assert_eq!(block_on(store.release(3)).unwrap(), [mark(10)]);
 }
 
-/// Whichever bit is flipped and wherever the file is cut, it is set aside and the one before used.
+/// Whichever bit is flipped and wherever the file is cut, the one before is used; the damaged one stays until it is
+/// set aside, and is used again if it reads right by then.
 #[test]
 fn damaged_ones_are_set_aside() {
     let disk = TestDisk::default();
@@ -104,8 +105,17 @@ fn damaged_ones_are_set_aside() {
             None => bytes.truncate(place),
         });
         let store = SnapshotStore::new(shared(&damaged), Path::new(DIR)).unwrap();
-        let mut file = newest(&store, &[1, 2]).unwrap();
+        let Newest { file, damaged: found } =
+            block_on(store.newest_usable(&[mark(1), mark(2)])).unwrap();
+        let mut file = file.unwrap();
         assert_eq!((file.meta.mark, body(&mut file)), (mark(1), b"old".to_vec()), "byte {place}");
+        let [found] = &found[..] else { panic!("byte {place}: {found:?}") };
+        assert_eq!(found.mark, mark(2));
+        let bytes = damaged.read(&path(2));
+        damaged.damage(&path(2), |bytes| bytes.clone_from(&disk.read(&path(2))));
+        assert_eq!(newest(&store, &[1, 2]).unwrap().meta.mark, mark(2), "it reads right again");
+        damaged.damage(&path(2), |there| *there = bytes);
+        block_on(store.set_aside(found)).unwrap();
         damaged.power_cut(|| false);
         let broken = format!("{}.broken", path(2).display());
         assert!(damaged.exists(Path::new(&broken)), "{:?}", names(&damaged));
