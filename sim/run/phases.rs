@@ -3,6 +3,9 @@
 //! A run that can no longer end well (a member died of itself, a watched rule was broken) stops there:
 //! what follows would only bury the cause.
 
+use madsim::task::JoinHandle;
+
+use crate::history::{Bytes, Watch};
 use crate::scenario::plan::Plan;
 use crate::world::{Delay, NetOptions, Options, World, run_here};
 
@@ -13,6 +16,10 @@ use super::recorder::{Notes, Recorder};
 use super::recovery::{self, Patience};
 use super::reshape::Reshaper;
 use super::watch;
+use super::watcher::Goal;
+
+/// How much longer the observer goes on: what was under way at the end of the operations has its answer by then.
+const OBSERVED_AFTER_NS: u64 = 1_000_000_000;
 
 /// What is left of a run.
 pub struct Ended {
@@ -100,6 +107,7 @@ async fn both_phases(plan: &Plan, cluster: &Cluster, deaths: Deaths, recorder: &
             operator
         }));
     }
+    let observer = plan.observer.then(|| observe(plan, cluster, recorder));
     let mut agenda = Agenda::new(cluster, &machines, recorder, deaths);
     agenda.run(&plan.faults, plan.safety_us * 1000).await;
     agenda.heal();
@@ -107,9 +115,30 @@ async fn both_phases(plan: &Plan, cluster: &Cluster, deaths: Deaths, recorder: &
     let patience = Patience { until_ns: (plan.safety_us + plan.liveness_us) * 1000 };
     tokio::select! {
         biased;
-        () = recovery::recover(cluster, recorder, working, reshaper, &patience) => recorder.notes().stuck = None,
+        () = recovery::recover(cluster, recorder, working, reshaper, observer, &patience) => recorder.notes().stuck = None,
         () = agenda.supervise() => {}
         // Why it is stuck stands in the notes already.
         () = world.sleep_until(patience.until_ns) => {}
     }
+}
+
+/// Keeps a watch of everything up until faults and operations have ended. It is told what writes did whose answers were
+/// lost, and most of what is compacted later.
+fn observe(plan: &Plan, cluster: &Cluster, recorder: &Recorder) -> JoinHandle<bool> {
+    let world = &cluster.world;
+    let number = plan.clients + 2;
+    let node = world.add_node("observer", [10, 0, 4, 1].into());
+    let watcher = Client::new(number, world.host(node), cluster, recorder).watcher();
+    let watch = Watch {
+        key: Bytes::from("\0"),
+        range_end: Bytes::from("\0"),
+        start_revision: 1,
+        prev_kv: true,
+        progress_notify: true,
+        ..Watch::default()
+    };
+    let until_ns = plan.safety_us * 1000 + OBSERVED_AFTER_NS;
+    let goal = Goal { until_ns, revision: i64::MAX - 1, pace_ns: 0 };
+    let members: Vec<usize> = (0..plan.members.len() - plan.spares as usize).collect();
+    world.spawn(node, async move { watcher.keep(watch, &members, goal).await })
 }

@@ -44,6 +44,7 @@ pub async fn recover(
     recorder: &Recorder,
     working: Vec<JoinHandle<Client>>,
     reshaper: Option<JoinHandle<Reshaper>>,
+    observer: Option<JoinHandle<bool>>,
     patience: &Patience,
 ) {
     let stage = |text: String| recorder.notes().stuck = Some(text);
@@ -61,6 +62,10 @@ pub async fn recover(
     for (number, client) in working.into_iter().enumerate() {
         stage(format!("client {number} was still waiting for answers to its operations"));
         clients.push(client.await.expect("clients are neither killed nor do they panic"));
+    }
+    if let Some(observer) = observer {
+        stage("the observer was still watching".into());
+        observer.await.expect("the observer is neither killed nor does it panic");
     }
     if recorder.notes().history.iter().any(|operation| operation.user.is_some()) {
         stage("authentication could not be switched off".into());

@@ -16,6 +16,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         seed,
         members: member_names(scenario.members + scenario.spares),
         spares: scenario.spares,
+        observer: scenario.observer,
         clients: scenario.clients,
         delay_us: (scenario.delay_us.min, scenario.delay_us.max),
         sync_us: (scenario.sync_us.min, scenario.sync_us.max),

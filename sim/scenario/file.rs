@@ -7,6 +7,7 @@
 //! [cluster]
 //! members = 3
 //! clients = 5
+//! observer = true                 # somebody whom no fault meets watches everything; writes without answers are resolved
 //! delay = "200us..2ms"            # how long a byte travels, one way
 //! sync = "200us..2ms"             # how long a disk takes to make something durable
 //! [server]                        # any flag of `snowglobe serve`
@@ -86,6 +87,7 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
     };
     let spares =
         cluster.as_ref().and_then(|table| table.number("spares", 0, 9)).unwrap_or(0) as u32;
+    let observer = cluster.as_ref().and_then(|table| table.boolean("observer")).unwrap_or(false);
     let span = |key| cluster.as_ref().and_then(|table| table.span(key)).map(|(span, _)| span);
     let (delay_us, sync_us) = (span("delay").unwrap_or(DELAY_US), span("sync").unwrap_or(SYNC_US));
     let server = root.table("server").map(|table| flags(&table)).unwrap_or_default();
@@ -119,6 +121,7 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
         duration_us,
         members,
         spares,
+        observer,
         clients,
         delay_us,
         sync_us,

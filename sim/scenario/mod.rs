@@ -49,6 +49,8 @@ pub struct Scenario {
     pub members: u32,
     /// Machines that are no members yet.
     pub spares: u32,
+    /// Whether somebody whom no fault meets watches everything from the beginning.
+    pub observer: bool,
     /// How many clients.
     pub clients: u32,
     /// How long a byte travels, one way.

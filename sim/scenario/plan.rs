@@ -28,6 +28,9 @@ pub struct Plan {
     /// How many of the members, the last ones, are spare machines in the beginning.
     #[serde(default, skip_serializing_if = "is_none")]
     pub spares: u32,
+    /// Whether somebody whom no fault meets watches everything from the beginning.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub observer: bool,
     /// How many clients; they are numbered from 0.
     pub clients: u32,
     /// Shortest and longest travel of a byte, one way, in microseconds.
@@ -171,6 +174,11 @@ pub struct Operation {
 
 fn is_none(number: &u32) -> bool {
     *number == 0
+}
+
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
+fn is_false(flag: &bool) -> bool {
+    !*flag
 }
 
 fn is_zero(number: &u64) -> bool {

@@ -74,7 +74,8 @@ impl Shape {
     fn write(&self, text: &mut String) {
         let Self { members, clients, duration_s, delay, sync, .. } = self;
         line(text, format!("duration = \"{duration_s}s\"\n[cluster]"));
-        line(text, format!("members = {members}\nclients = {clients}"));
+        // With an observer, what clients were never told of does not stay a riddle.
+        line(text, format!("members = {members}\nclients = {clients}\nobserver = true"));
         line(text, format!("delay = \"{delay}\"\nsync = \"{sync}\""));
     }
 }
