@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use super::outline::Outline;
 use super::record::{ALIGN_BYTES, Batch, Head, PAYLOAD_BYTES_MAX, Record, SyncPoint};
-use super::recover::{Replay, replay};
+use super::recover::{Replay, marks, replay};
 use super::segment::{self, Created, Segment};
 use super::{Entry, HardState, Mark, Options, Recovered};
 use crate::error::{Error, Result};
@@ -91,12 +91,12 @@ impl Wal {
     }
 
     /// The marks whose snapshots may be used, ascending: those at or below the last commit index,
-    /// and `{0, 0}`, the empty log. Changes nothing on disk.
+    /// and `{0, 0}`, the empty log. Changes nothing on disk; a torn or damaged end is left for [`Wal::open`].
     ///
     /// Errors: there is no log, it is damaged, or the disk failed.
     pub async fn marks(disk: &Arc<dyn Disk>, dir: &Path) -> Result<Vec<Mark>> {
         let segments = segments_of(&**disk, dir)?;
-        Ok(replay(&**disk, &segments, u64::MAX)?.usable_marks())
+        marks(&**disk, &segments)
     }
 
     /// Opens the log in `dir` at the mark of a snapshot, and repairs a torn tail.

@@ -33,8 +33,21 @@ pub(super) struct Replay {
     pub(super) repair: Option<Repair>,
 }
 
-/// Reads all `segments` and keeps entries above `after`. Changes nothing on disk.
+/// Reads all `segments`, judges how the last one ends, and keeps entries above `after`. Changes nothing on disk.
 pub(super) fn replay(disk: &dyn Disk, segments: &[Segment], after: u64) -> Result<Replay> {
+    let (mut replay, mut scan, stop) = read(disk, segments, after)?;
+    replay.repair = judge(&mut scan.reader, scan.sequence, scan.tail, scan.at, stop)?;
+    Ok(replay)
+}
+
+/// The marks whose snapshots may be used. What follows the last complete append is not judged: whoever opens the log
+/// does that, and looks for it at all that was preallocated.
+pub(super) fn marks(disk: &dyn Disk, segments: &[Segment]) -> Result<Vec<Mark>> {
+    Ok(read(disk, segments, u64::MAX)?.0.usable_marks())
+}
+
+/// Reads all complete appends; also the place where reading stopped, and why.
+fn read(disk: &dyn Disk, segments: &[Segment], after: u64) -> Result<(Replay, Scan, Stop)> {
     let (first, rest) = segments.split_first().expect("the caller found a segment");
     let mut scan = Scan::open(disk, first)?;
     let (head, metadata, hard_state) = scan.opening()?;
@@ -64,11 +77,10 @@ pub(super) fn replay(disk: &dyn Disk, segments: &[Segment], after: u64) -> Resul
         scan = next;
         stop = replay.segment(&mut scan, after)?;
     }
-    replay.repair = judge(&mut scan.reader, scan.sequence, scan.tail, scan.at, stop)?;
     replay.rolling = scan.tail_rolling;
     replay.tail = scan.tail;
     replay.length = scan.reader.length();
-    Ok(replay)
+    Ok((replay, scan, stop))
 }
 
 impl Replay {
@@ -117,7 +129,7 @@ impl Replay {
     }
 
     /// The marks whose snapshots may be used: committed ones, and the empty log's.
-    pub(super) fn usable_marks(&self) -> Vec<Mark> {
+    fn usable_marks(&self) -> Vec<Mark> {
         let commit = self.outline.hard_state().commit;
         let mut marks = vec![Mark::default()];
         marks.extend(self.marks.keys().filter(|mark| mark.index > 0 && mark.index <= commit));

@@ -162,15 +162,16 @@ impl Reader {
     }
 
     fn fill(&mut self, offset: u64, count: usize) -> Result<()> {
-        self.window.clear();
+        // All of it is overwritten: no need to clear it first.
         self.window.resize(count, 0);
         self.start = offset;
+        let mut read = 0;
         if offset < self.length {
-            let action = format!("read the log at offset {offset}");
-            let read = self.file.read_at(&mut self.window, offset);
-            let read = read.map_err(|error| Error::io(action, &self.path, error))?;
-            self.window[read..].fill(0);
+            let failed =
+                |error| Error::io(format!("read the log at offset {offset}"), &self.path, error);
+            read = self.file.read_at(&mut self.window, offset).map_err(failed)?;
         }
+        self.window[read..].fill(0);
         Ok(())
     }
 }
