@@ -114,6 +114,11 @@ pub trait File: Send + Sync {
     fn length(&self) -> io::Result<u64>;
     /// Reads at most `buffer.len()` bytes at `offset`; fewer only at the end of the file.
     fn read_at(&self, buffer: &mut [u8], offset: u64) -> io::Result<usize>;
+    /// A place at or behind `offset` before which the file is known to hold nothing but zeros: a hint to whoever
+    /// looks for data in a file that is mostly reserved. `offset` itself where nothing is known.
+    fn zeros_until(&self, offset: u64) -> u64 {
+        offset
+    }
     /// Writes all of `data` at `offset`, lengthening the file where needed.
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()>;
     /// Cuts or lengthens (with zeros) the file.

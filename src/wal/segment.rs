@@ -150,7 +150,11 @@ impl Reader {
     /// One past the last byte at or after `offset` that is not zero; `offset` where all are zero.
     pub(super) fn data_end(&mut self, offset: u64) -> Result<u64> {
         let (mut end, mut place) = (offset, offset);
-        while place < self.length {
+        loop {
+            place = self.file.zeros_until(place);
+            if place >= self.length {
+                return Ok(end);
+            }
             let count = (self.length - place).min(WINDOW_BYTES as u64);
             let bytes = self.bytes(place, count as usize)?;
             if let Some(last) = last_byte_set(bytes) {
@@ -158,7 +162,6 @@ impl Reader {
             }
             place += count;
         }
-        Ok(end)
     }
 
     fn fill(&mut self, offset: u64, count: usize) -> Result<()> {

@@ -59,6 +59,14 @@ impl Bytes {
         done
     }
 
+    /// The first place at or behind `offset` at which bytes are stored, zeros among them.
+    pub(super) fn next_stored(&self, offset: u64) -> Option<u64> {
+        self.chunks.range(offset / CHUNK..).find_map(|(number, bytes)| {
+            let (start, end) = (number * CHUNK, number * CHUNK + bytes.len() as u64);
+            (end > offset).then_some(start.max(offset))
+        })
+    }
+
     pub(super) fn write(&mut self, data: &[u8], offset: u64) {
         let mut done = 0;
         for (chunk, start, length) in pieces(offset..offset + data.len() as u64) {

@@ -90,6 +90,11 @@ impl Content {
         count
     }
 
+    /// A place at or behind `offset` before which nothing is stored, up to the end of the file.
+    pub fn zeros_until(&self, offset: u64) -> u64 {
+        self.bytes.next_stored(offset).unwrap_or(u64::MAX).min(self.length()).max(offset)
+    }
+
     /// How many rotten places lie among `count` bytes at `offset`.
     pub fn rotten(&self, offset: u64, count: usize) -> u64 {
         self.rot.range(offset..offset.saturating_add(count as u64)).count() as u64

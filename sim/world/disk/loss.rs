@@ -348,6 +348,26 @@ mod tests {
         assert_eq!([left[0], left[511], left[512], left[513]], [1, 1, 3, 2]);
     }
 
+    /// Whoever passes over what is known to be zero misses nothing, and a reserved file is passed over at once.
+    #[test]
+    fn only_zeros_are_passed_over() {
+        let mut content = Content::default();
+        content.set_length(1 << 20);
+        assert_eq!(content.zeros_until(7), 1 << 20);
+        for at in [5, 70_000, 131_071, 131_072, 700_000] {
+            content.write(&[1], at);
+        }
+        let (mut at, mut seen) = (0, Vec::new());
+        while at < content.length() {
+            let mut byte = [0];
+            content.read(&mut byte, at);
+            seen.extend((byte == [1]).then_some(at));
+            at = content.zeros_until(at + 1);
+        }
+        assert_eq!(seen, [5, 70_000, 131_071, 131_072, 700_000]);
+        assert_eq!(content.zeros_until(2 << 20), 2 << 20, "behind the end");
+    }
+
     /// Rot is one bit at one place, comes back at each read, stays through a power cut and goes with a write.
     #[test]
     fn rot_is_exact() {

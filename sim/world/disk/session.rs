@@ -264,6 +264,10 @@ impl host::File for OpenFile {
         Ok(count)
     }
 
+    fn zeros_until(&self, offset: u64) -> u64 {
+        lock(&self.file).zeros_until(offset)
+    }
+
     fn write_all_at(&self, data: &[u8], offset: u64) -> io::Result<()> {
         self.write(data, offset, true)
     }
