@@ -88,8 +88,9 @@ mod tests {
             let scenario = library::find(name).unwrap();
             let first = plan(&scenario, 1);
             assert_eq!(first.to_json(), plan(&scenario, 1).to_json(), "{name}");
-            assert_ne!(first.operations, plan(&scenario, 2).operations, "{name}");
-            assert_eq!(Plan::from_json(&first.to_json()).unwrap(), first, "{name}");
+            // Not with `assert_eq`: a plan is megabytes of text.
+            assert!(first.operations != plan(&scenario, 2).operations, "{name}");
+            assert!(Plan::from_json(&first.to_json()).unwrap() == first, "{name}");
         }
     }
 

@@ -281,6 +281,9 @@ impl Plan {
         if self.spares > 0 {
             out += &format!("  \"spares\": {},\n", self.spares);
         }
+        if self.observer {
+            out += "  \"observer\": true,\n";
+        }
         if !self.changes.is_empty() {
             out += &format!("  \"changes\": [{}],\n", lines(&self.changes));
         }
