@@ -113,17 +113,18 @@ async fn both_phases(plan: &Plan, cluster: &Cluster, deaths: Deaths, recorder: &
     agenda.heal();
     world.note("phase.liveness", "", "", &[]);
     let patience = Patience { until_ns: (plan.safety_us + plan.liveness_us) * 1000 };
+    let recovery = recovery::recover(cluster, recorder, working, reshaper, observer, &patience);
     tokio::select! {
         biased;
-        () = recovery::recover(cluster, recorder, working, reshaper, observer, &patience) => recorder.notes().stuck = None,
+        () = recovery => recorder.notes().stuck = None,
         () = agenda.supervise() => {}
         // Why it is stuck stands in the notes already.
         () = world.sleep_until(patience.until_ns) => {}
     }
 }
 
-/// Keeps a watch of everything up until faults and operations have ended. It is told what writes did whose answers were
-/// lost, and most of what is compacted later.
+/// Keeps a watch of everything up until faults and operations have ended. It is told what writes did whose answers
+/// were lost, and most of what is compacted later.
 fn observe(plan: &Plan, cluster: &Cluster, recorder: &Recorder) -> JoinHandle<bool> {
     let world = &cluster.world;
     let number = plan.clients + 2;
