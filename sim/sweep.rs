@@ -98,7 +98,7 @@ const FAILURES_SHOWN: usize = 5;
 /// Does all items, `args.jobs` at once, and hands back their summaries in order.
 #[expect(clippy::print_stdout, reason = "a command's answer")]
 fn run_all(items: &[Item<'_>], args: &SweepArgs) -> Vec<Summary> {
-    let bar = progress(items.len() as u64, args.json);
+    let progress = Progress::new(items.len() as u64, args.json);
     let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
     let over = deadline(args);
     let (send, receive) = mpsc::channel();
@@ -125,18 +125,15 @@ fn run_all(items: &[Item<'_>], args: &SweepArgs) -> Vec<Summary> {
                     println!("{}", summary.to_json());
                 }
                 let failed = summary.verdict != Verdict::Kept;
-                if failed {
-                    bar.println(headline(&summary));
-                }
                 if failed && args.first {
                     stop.store(true, Ordering::Relaxed);
                 }
-                bar.inc(1);
+                progress.done(&summary);
                 summaries.push(summary);
             }
         }
     });
-    bar.finish_and_clear();
+    progress.bar.finish_and_clear();
     if args.first
         && let Some(at) = summaries.iter().position(|summary| summary.verdict != Verdict::Kept)
     {
@@ -164,12 +161,47 @@ fn deadline(args: &SweepArgs) -> impl Fn() -> bool + Sync + use<> {
     move || budget.is_some_and(|budget| start.elapsed() >= budget)
 }
 
-fn progress(length: u64, json: bool) -> ProgressBar {
-    let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
-    let style =
-        ProgressStyle::with_template("{bar:40} {pos}/{len} runs, {elapsed} so far, {eta} to go")
-            .expect("the template is well formed");
-    ProgressBar::with_draw_target(Some(length), target).with_style(style)
+/// How far a sweep is: a bar on a terminal; elsewhere, where nobody would see it move, a line from time to time.
+struct Progress {
+    bar: ProgressBar,
+    /// Whether lines are printed in place of the bar.
+    lines: bool,
+}
+
+/// Runs between two lines.
+const RUNS_PER_LINE: u64 = 100;
+
+impl Progress {
+    fn new(length: u64, json: bool) -> Self {
+        let target = if json { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr() };
+        let style = ProgressStyle::with_template(
+            "{bar:40} {pos}/{len} runs, {elapsed} so far, {eta} to go",
+        )
+        .expect("the template is well formed");
+        let bar = ProgressBar::with_draw_target(Some(length), target).with_style(style);
+        let lines = !json && bar.is_hidden();
+        Self { bar, lines }
+    }
+
+    /// A run has ended.
+    fn done(&self, summary: &Summary) {
+        self.bar.inc(1);
+        let failed = summary.verdict != Verdict::Kept;
+        if !self.lines {
+            if failed {
+                self.bar.println(headline(summary));
+            }
+            return;
+        }
+        if failed {
+            eprintln!("{}", headline(summary));
+        }
+        let done = self.bar.position();
+        if done.is_multiple_of(RUNS_PER_LINE) {
+            let (all, elapsed) = (self.bar.length().unwrap_or(0), self.bar.elapsed().as_secs());
+            eprintln!("{done}/{all} runs, {elapsed} s so far");
+        }
+    }
 }
 
 fn one(item: &Item<'_>, args: &SweepArgs) -> Summary {
