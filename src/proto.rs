@@ -22,6 +22,11 @@ pub mod authpb {
     tonic::include_proto!("authpb");
 }
 
+/// Health, as gRPC has it.
+pub mod health {
+    tonic::include_proto!("grpc.health.v1");
+}
+
 /// Locks.
 pub mod v3lockpb {
     tonic::include_proto!("v3lockpb");

@@ -14,6 +14,8 @@ mod cluster;
 mod concurrency;
 mod election;
 mod gate;
+mod health;
+mod http;
 pub(crate) mod image;
 mod kv;
 mod learner;
@@ -39,6 +41,7 @@ use crate::proto::etcdserverpb::lease_server::LeaseServer;
 use crate::proto::etcdserverpb::maintenance_server::MaintenanceServer;
 use crate::proto::etcdserverpb::watch_server::WatchServer;
 use crate::proto::etcdserverpb::{InternalRaftRequest, ResponseHeader};
+use crate::proto::health::health_server::HealthServer;
 use crate::proto::v3electionpb::election_server::ElectionServer;
 use crate::proto::v3lockpb::lock_server::LockServer;
 use crate::state::Caller;
@@ -72,15 +75,18 @@ pub fn routes(
         .add_service(AuthServer::new(api.clone()))
         .add_service(LockServer::new(api.clone()))
         .add_service(ElectionServer::new(api.clone()))
-        .add_service(MaintenanceServer::new(api));
+        .add_service(HealthServer::new(api.clone()))
+        .add_service(MaintenanceServer::new(api.clone()));
     let translated = services.into_axum_router().layer(MapResponseLayer::new(too_large));
     let translated = translated.layer(learners);
-    Routes::from(translated).prepare()
+    let all =
+        http::pages(&api).fold(translated, |router, (path, page)| router.route_service(path, page));
+    Routes::from(all).prepare()
 }
 
 /// tonic refuses a frame above the limit with `OutOfRange`, which in etcd speaks of revisions: it
 /// is given the code and the words of etcd's own gRPC library.
-fn too_large<B>(mut response: http::Response<B>) -> http::Response<B> {
+fn too_large<B>(mut response: ::http::Response<B>) -> ::http::Response<B> {
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
     let is_frame = status.message().starts_with("Error, decoded message length too large");
     if status.code() == Code::OutOfRange && is_frame {

@@ -405,6 +405,12 @@ impl Handle {
         self.inner.shared.leader.load(Ordering::Relaxed)
     }
 
+    /// How often the leader was lost or changed since the start.
+    #[must_use]
+    pub fn leader_changes(&self) -> u64 {
+        self.inner.shared.leader_changes.load(Ordering::Relaxed)
+    }
+
     /// Hands leadership over where this member has it, ends the loop, and returns when it has ended (or when
     /// it does not answer within the request timeout: its disk may hang).
     pub async fn stop(&self) {

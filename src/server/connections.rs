@@ -5,8 +5,8 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::server::conn::http2;
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
@@ -116,14 +116,13 @@ async fn serve(
     routes: Routes,
     shared: &Shared,
     mut phase: watch::Receiver<Phase>,
-) -> hyper::Result<()> {
-    let mut connection = pin!(
-        http2::Builder::new(Executor)
-            .max_concurrent_streams(shared.streams_max)
-            // The date is of no use to gRPC, and hyper would take it from the system's clock.
-            .auto_date_header(false)
-            .serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes))
-    );
+) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut builder = auto::Builder::new(Executor);
+    // The date is of no use to gRPC, and hyper would take it from the system's clock.
+    builder.http1().auto_date_header(false);
+    builder.http2().max_concurrent_streams(shared.streams_max).auto_date_header(false);
+    let service = TowerToHyperService::new(routes);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
     tokio::select! {
         biased;
         result = connection.as_mut() => return result,

@@ -14,5 +14,6 @@ mod locks;
 mod maintenance;
 mod member;
 mod members;
+mod pages;
 mod starts;
 mod watches;

@@ -127,6 +127,10 @@ impl Member {
         format!("http://127.0.0.1:{}", self.peer_port)
     }
 
+    pub(crate) fn client_port(&self) -> u16 {
+        self.client_port
+    }
+
     pub(crate) fn channel(&self) -> Channel {
         let url = format!("http://127.0.0.1:{}", self.client_port);
         Endpoint::from_shared(url).unwrap().timeout(Duration::from_secs(10)).connect_lazy()
