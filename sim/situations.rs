@@ -59,6 +59,7 @@ pub const SITUATIONS: &[(&str, &str)] = &[
     ("disk_rot_read_wal", "rot was read from the log"),
     ("disk_rot_read_snap", "rot was read from a snapshot"),
     ("disk_rot_read_backend", "rot was read by RocksDB"),
+    ("disk_jobs_late", "RocksDB was written to while a job of its background was still to be done"),
     ("disk_sync_slow_wal", "a sync of the log took very long"),
     ("disk_sync_slow_snap", "a sync of a snapshot took very long"),
     ("net_cuts", "a link was cut"),

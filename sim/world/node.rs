@@ -385,6 +385,7 @@ impl Host for NodeHost {
 
     fn backend(&self) -> io::Result<Backend> {
         self.session.life.check()?;
-        Ok(rocks::backend(self.session.clone(), self.clock.clone()))
+        let dice = Dice::new(self.random_u64(), "rocks");
+        Ok(rocks::backend(self.session.clone(), self.clock.clone(), dice))
     }
 }

@@ -1,7 +1,8 @@
 //! RocksDB's environment inside the world: its files on the simulated disk, its clock virtual, its jobs queued.
 //!
 //! The C++ half (`rocks/shim.cc`) turns RocksDB's classes into the table of functions [`Calls`]; this half does them
-//! on a [`Session`]. Background jobs wait in a queue until [`Backend::run_background_jobs`] is called.
+//! on a [`Session`]. Background jobs wait in a queue until one of the next calls of
+//! [`Backend::run_background_jobs`]; a flush, say, ends while its memtable's successor is written to.
 //!
 //! Invariants:
 //! * RocksDB never sees a thread, a real file or a real clock.
@@ -15,14 +16,14 @@
 use std::ffi::{c_char, c_void};
 use std::io;
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use snowglobe::host::{Backend, Clock as _, Disk as _, File as _, OpenMode};
 
-use super::base::Life;
 use super::clock::NodeClock;
 use super::disk::image::Entry;
 use super::disk::{HeldLock, OpenFile, Session};
+use crate::dice::Dice;
 
 /// Mirrors `SimCalls` in the shim, field by field.
 #[repr(C)]
@@ -50,6 +51,7 @@ unsafe extern "C" {
         calls: *const Calls,
         host: *mut c_void,
     ) -> *mut librocksdb_sys::rocksdb_env_t;
+    fn sim_rocks_jobs(env: *mut librocksdb_sys::rocksdb_env_t) -> u64;
     fn sim_rocks_run_jobs(env: *mut librocksdb_sys::rocksdb_env_t) -> u64;
     fn sim_rocks_seed(seed: u32);
 }
@@ -72,8 +74,13 @@ struct Jobs {
     /// Keeps what `raw` points to alive.
     _env: rocksdb::Env,
     raw: *mut librocksdb_sys::rocksdb_env_t,
-    life: Life,
+    session: Session,
+    /// How many calls the queued jobs are late.
+    late: Mutex<(Dice, Option<u64>)>,
 }
+
+/// Jobs run at most so many calls after they were queued.
+const LATE_CALLS_MAX: u64 = 40;
 
 // SAFETY: a world has one thread; the traits are asked for by the host's interface alone.
 unsafe impl Send for Jobs {}
@@ -81,25 +88,55 @@ unsafe impl Send for Jobs {}
 unsafe impl Sync for Jobs {}
 
 impl Jobs {
+    /// A call has ended: jobs run now or some calls later, as threads would get to them.
     fn run(&self) {
+        // SAFETY: `_env` owns what `raw` points to.
+        if self.session.life.is_over() || unsafe { sim_rocks_jobs(self.raw) } == 0 {
+            return;
+        }
+        let is_due = {
+            let (dice, late) = &mut *self.late.lock().expect("one thread, no panic inside");
+            let left = late.get_or_insert_with(|| {
+                if dice.percent(50) { 0 } else { dice.within(1, LATE_CALLS_MAX) }
+            });
+            let is_due = *left == 0;
+            *left = left.saturating_sub(1);
+            is_due
+        };
+        if is_due {
+            self.finish();
+        } else {
+            self.session.disk.count_late_job();
+        }
+    }
+
+    /// Runs all that is queued.
+    fn finish(&self) {
+        self.late.lock().expect("one thread, no panic inside").1 = None;
         // Jobs of a dead process stay queued: closing the database takes them out again.
-        if !self.life.is_over() {
+        if !self.session.life.is_over() {
             // SAFETY: `_env` owns what `raw` points to.
             unsafe { sim_rocks_run_jobs(self.raw) };
         }
     }
 }
 
-/// A new environment for one process.
-pub(crate) fn backend(session: Session, clock: NodeClock) -> Backend {
-    let life = session.life.clone();
-    let host = Box::into_raw(Box::new(RocksHost { session, clock })).cast();
+/// A new environment for one process; `dice` say how late background jobs are.
+pub(crate) fn backend(session: Session, clock: NodeClock, dice: Dice) -> Backend {
+    let late = Mutex::new((dice, None));
+    let host = RocksHost { session: session.clone(), clock };
+    let host = Box::into_raw(Box::new(host)).cast();
     // SAFETY: the table lives for ever; the shim owns `host` and gives it back to `drop_host` once.
     let raw = unsafe { sim_rocks_env_new(&raw const CALLS, host) };
     // SAFETY: `raw` has the layout of RocksDB's `rocksdb_env_t` and was allocated for `rocksdb_env_destroy`.
     let env = unsafe { rocksdb::Env::from_raw(raw) };
-    let jobs = Jobs { _env: env.clone(), raw, life };
-    Backend { env: Some(env), run_background_jobs: Arc::new(move || jobs.run()) }
+    let jobs = Arc::new(Jobs { _env: env.clone(), raw, session, late });
+    let again = Arc::clone(&jobs);
+    Backend {
+        env: Some(env),
+        run_background_jobs: Arc::new(move || jobs.run()),
+        finish_background_jobs: Arc::new(move || again.finish()),
+    }
 }
 
 static CALLS: Calls = Calls {

@@ -134,6 +134,9 @@ pub trait File: Send + Sync {
 pub struct Backend {
     /// The environment to open the database with; `None` for RocksDB's own.
     pub env: Option<rocksdb::Env>,
-    /// Called after every call into RocksDB: a host without background threads runs queued jobs here.
+    /// Called after every call into RocksDB: a host without background threads runs queued jobs here, or some calls
+    /// later, as threads would.
     pub run_background_jobs: Arc<dyn Fn() + Send + Sync>,
+    /// Called before RocksDB would wait for jobs: a host without background threads runs all that are queued.
+    pub finish_background_jobs: Arc<dyn Fn() + Send + Sync>,
 }

@@ -63,7 +63,7 @@ impl Database {
         } else {
             DB::open_cf_descriptors(&database_options, path, families)
         };
-        (backend.run_background_jobs)();
+        (backend.finish_background_jobs)();
         let db = db.map_err(wrap)?;
         Ok(Self {
             db,
@@ -111,6 +111,8 @@ impl Database {
     }
 
     pub(super) fn flush(&self) -> Result<()> {
+        // The last one must be done: RocksDB waits for it where there is too much to write out.
+        (self.backend.finish_background_jobs)();
         // The flush begins a new log file; nothing of the old one may be lost once there is a newer
         // one.
         self.sync()?;
@@ -181,7 +183,7 @@ impl Database {
 impl Drop for Database {
     fn drop(&mut self) {
         // Closing waits for queued jobs, and on a host without threads nobody else would run them.
-        (self.backend.run_background_jobs)();
+        (self.backend.finish_background_jobs)();
     }
 }
 

@@ -19,8 +19,8 @@
 //!   (`block`): a block is durable before anything is written into the next.
 //! * [`Storage::sync`] makes all batches so far durable. Without it a power cut may take a tail of
 //!   them; the log of [`crate::raft`] still has the entries they came from.
-//! * After every call into RocksDB the host's background jobs are run, because a host without
-//!   threads only queues them. Nothing here waits for a background job.
+//! * After every call into RocksDB the host may run background jobs, because a host without
+//!   threads only queues them. Nothing here waits for a background job, but for the last flush before the next.
 //! * An error of RocksDB is never retried: after a failed write or sync the database refuses
 //!   writes.
 //!

@@ -47,9 +47,17 @@ impl Drop for Folder {
     }
 }
 
+/// RocksDB as it is, with threads of its own.
+pub(crate) fn backend() -> Backend {
+    Backend {
+        env: None,
+        run_background_jobs: Arc::new(|| ()),
+        finish_background_jobs: Arc::new(|| ()),
+    }
+}
+
 /// RocksDB in a folder, on the real file system.
 pub(crate) fn storage(folder: &Folder) -> Storage {
-    let backend = Backend { env: None, run_background_jobs: Arc::new(|| ()) };
     let options = StorageOptions { write_buffer_bytes: 64 << 10, block_cache_bytes: 1 << 20 };
-    Storage::open(backend, folder.path(), options).unwrap()
+    Storage::open(backend(), folder.path(), options).unwrap()
 }

@@ -210,6 +210,11 @@ impl Disk {
         drop(self.bite(Meets::Rot, path));
     }
 
+    /// A call into RocksDB has ended while a job of the background was still to be done.
+    pub(crate) fn count_late_job(&self) {
+        self.base.count("disk.jobs_late", 1);
+    }
+
     /// At the end of a sync: the error, and whether the pages are evicted.
     pub(crate) fn meet_sync(&self, path: &str) -> Result<(), (io::Error, bool)> {
         let evicts = lock(&self.state).troubles.sync(path);

@@ -403,6 +403,8 @@ class SimEnv : public CompositeEnvWrapper {
   uint64_t GetThreadID() const override { return 1; }
   std::string GenerateUniqueId() override { return "00000000-0000-4000-8000-000000000000"; }
 
+  uint64_t QueuedJobs() const { return jobs_.size(); }
+
   uint64_t RunJobs() {
     uint64_t count = 0;
     while (!jobs_.empty()) {
@@ -446,6 +448,9 @@ SimEnvHandle* sim_rocks_env_new(const SimCalls* calls, void* host) {
   auto shared = std::make_shared<Host>(*calls, host);
   return new SimEnvHandle{new SimEnv(shared), false};
 }
+
+// How many jobs are queued.
+uint64_t sim_rocks_jobs(SimEnvHandle* handle) { return static_cast<SimEnv*>(handle->rep)->QueuedJobs(); }
 
 // Runs queued jobs until none is left; answers how many ran.
 uint64_t sim_rocks_run_jobs(SimEnvHandle* handle) { return static_cast<SimEnv*>(handle->rep)->RunJobs(); }

@@ -25,7 +25,7 @@ fn open(host: &Arc<dyn Host>) -> Store {
     options.set_stats_persist_period_sec(0);
     options.set_write_buffer_size(64 * 1024);
     let db = DB::open_cf(&options, "/data/db", ["key", "meta"]).expect("opens");
-    (backend.run_background_jobs)();
+    (backend.finish_background_jobs)();
     Store { db, backend }
 }
 
@@ -40,12 +40,12 @@ impl Store {
         batch.put_cf(&key, number.to_be_bytes(), value);
         batch.put_cf(&meta, b"applied", number.to_be_bytes());
         self.db.write(batch).expect("alive");
-        (self.backend.run_background_jobs)();
+        (self.backend.finish_background_jobs)();
     }
 
     fn sync(&self) {
         self.db.flush_wal(true).expect("alive");
-        (self.backend.run_background_jobs)();
+        (self.backend.finish_background_jobs)();
     }
 
     /// The number of the last batch, after checking that exactly the batches up to it are there.
@@ -131,7 +131,7 @@ fn the_dead_store_is_harmless() {
         let alive = open(&world.host(node));
         let before = world.trace().hash();
         assert!(dead.db.put(b"late", b"write").is_err());
-        (dead.backend.run_background_jobs)();
+        (dead.backend.finish_background_jobs)();
         drop(dead);
         assert_eq!(world.trace().hash(), before, "a dead store changed something");
         assert_eq!(alive.applied(), 200);
