@@ -1,13 +1,14 @@
 //! The liveness phase: what a healed cluster must do before its deadline.
 //!
 //! A leader that all members know, every client's operations answered, a write by every client, all members applied
-//! to one index, everything read from each member, the last changes told to a watcher of each, and equal hashes. Then the quiet cluster forgets its past up to a
-//! delete, the newest change of all; every process is killed and started once more, and all of it is asked again:
-//! under load no restart finds the state at rest. The stage that is under way stands in the notes
+//! to one index, everything read from each member, the last changes told to a watcher of each, and hashes of all
+//! state at one index. Then the quiet cluster forgets its past up to a delete, the newest change of all; every process
+//! is killed and started once more, and all of it is asked again: under load no restart finds the state at rest. The
+//! stage that is under way stands in the notes
 //! as the reason for being stuck, and is taken away when all is done.
 
 use madsim::task::JoinHandle;
-use snowglobe::raft::Status;
+use snowglobe::raft::{Handle, Status};
 use snowglobe::state::KeysHash;
 
 use super::client::Client;
@@ -127,7 +128,7 @@ async fn read_and_compare(cluster: &Cluster, recorder: &Recorder, clients: &mut 
     }
     stage("the members did not tell their hashes".into());
     let runner = u32::try_from(clients.len()).expect("few clients");
-    compare(cluster, recorder, &statuses, runner).await;
+    compare(cluster, recorder, runner).await;
 }
 
 /// Watches a member until it has told everything up to `revision`: from a while ago, so that the past and the
@@ -227,39 +228,58 @@ async fn applied_alike(cluster: &Cluster, recorder: &Recorder) -> Vec<Status> {
     }
 }
 
-/// Members that have applied the same entries must hold the same state. What they say goes into the history too, as
-/// answers to a client of its own, numbered `runner`.
-async fn compare(cluster: &Cluster, recorder: &Recorder, statuses: &[Status], runner: u32) {
-    let mut hashes = Vec::new();
-    let members = cluster.current();
-    for member in members.iter().copied() {
-        loop {
-            let call = cluster.world.now_ns();
-            if let Some(handle) = cluster.way_in(member)
-                && let Ok(KeysHash { hash, compact_revision, hash_revision, revision }) =
-                    handle.hash_kv(0).await
-            {
-                hashes.push((hash_revision, compact_revision, hash));
-                let body = Body::HashKv { hash: hash.into(), compact_revision, hash_revision };
-                let answer = Response { revision, member_id: 0, raft_term: 0, body };
-                let request = Request::HashKv { revision: 0 };
-                let op = recorder.called(runner, cluster.name(member), &request, call);
-                recorder.returned(op, Ok(answer), cluster.world.now_ns());
-                break;
-            }
-            cluster.world.sleep(LOOK_EVERY_NS).await;
+/// Members that have applied the same entries must hold the same state. What they say goes into the history, as answers
+/// to a client of its own, numbered `runner`: there the checker judges it.
+///
+/// Entries may be applied between two answers: leases expire in a quiet cluster too. So all members are asked again
+/// until their answers are of one index.
+async fn compare(cluster: &Cluster, recorder: &Recorder, runner: u32) {
+    loop {
+        let mut applied = Vec::new();
+        for member in cluster.current() {
+            let request = Request::StateHash {};
+            let told = ask(cluster, recorder, member, &request, runner, async |handle| {
+                let (applied_index, hash) = handle.hash_all().await.ok()?;
+                let body = Body::StateHash { applied_index, hash };
+                Some((applied_index, Response { revision: 0, member_id: 0, raft_term: 0, body }))
+            });
+            applied.push(told.await);
         }
+        if applied.iter().all(|index| *index == applied[0]) {
+            break;
+        }
+        cluster.world.sleep(LOOK_EVERY_NS).await;
     }
-    let Some(other) = hashes.iter().position(|hash| *hash != hashes[0]) else { return };
-    let say = |member: usize| {
-        let (revision, compact_revision, hash) = hashes[member];
-        let name = cluster.name(members[member]);
-        format!(
-            "{name} is at revision {revision}, compacted to {compact_revision}, with hash {hash:08x}"
-        )
-    };
-    let applied = statuses[0].applied;
-    let sentence =
-        format!("after applying the same {applied} entries {}, but {}", say(0), say(other));
-    recorder.broken("state-differs", sentence);
+    for member in cluster.current() {
+        let request = Request::HashKv { revision: 0 };
+        ask(cluster, recorder, member, &request, runner, async |handle| {
+            let told = handle.hash_kv(0).await.ok()?;
+            let KeysHash { hash, compact_revision, hash_revision, revision } = told;
+            let body = Body::HashKv { hash: hash.into(), compact_revision, hash_revision };
+            Some(((), Response { revision, member_id: 0, raft_term: 0, body }))
+        })
+        .await;
+    }
+}
+
+/// Asks a member from inside until it answers, and writes the answer down.
+async fn ask<T>(
+    cluster: &Cluster,
+    recorder: &Recorder,
+    member: usize,
+    request: &Request,
+    runner: u32,
+    question: impl AsyncFn(Handle) -> Option<(T, Response)>,
+) -> T {
+    loop {
+        let call = cluster.world.now_ns();
+        if let Some(handle) = cluster.way_in(member)
+            && let Some((told, answer)) = question(handle).await
+        {
+            let op = recorder.called(runner, cluster.name(member), request, call);
+            recorder.returned(op, Ok(answer), cluster.world.now_ns());
+            return told;
+        }
+        cluster.world.sleep(LOOK_EVERY_NS).await;
+    }
 }

@@ -98,7 +98,7 @@ impl Maintenance for Api {
 
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
         self.admin(request.metadata()).await?;
-        let hash = self.handle.hash_all().await.map_err(status)?;
+        let (_, hash) = self.handle.hash_all().await.map_err(status)?;
         let hash = (hash ^ (hash >> 32)) as u32;
         Ok(Response::new(HashResponse { header: self.header(self.handle.revision()), hash }))
     }

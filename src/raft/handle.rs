@@ -268,11 +268,11 @@ impl Handle {
         self.ask(|answer| Request::HashKv { revision, answer }).await
     }
 
-    /// A hash over everything that members share.
+    /// The last index applied, and a hash over everything that members share after it.
     ///
     /// # Errors
     /// As [`Handle::status`].
-    pub async fn hash_all(&self) -> Result<u64, Refusal> {
+    pub async fn hash_all(&self) -> Result<(u64, u64), Refusal> {
         self.ask(|answer| Request::HashAll { answer }).await
     }
 

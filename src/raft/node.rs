@@ -69,7 +69,7 @@ pub(super) enum Request {
     LinearizableTxn { caller: Caller, txn: TxnRequest, answer: Reply<TxnResponse> },
     Barrier { answer: Reply<()> },
     Status { answer: Reply<Status> },
-    HashAll { answer: Reply<u64> },
+    HashAll { answer: Reply<(u64, u64)> },
     Defragment { answer: Reply<()> },
     Export { answer: Reply<StateExport> },
     HashKv { revision: i64, answer: Reply<KeysHash> },

@@ -87,7 +87,10 @@ impl Node {
             }
             Request::Propose { id, data, answer } => self.on_propose(id, data, answer),
             Request::Status { answer } => reply(answer, self.status())?,
-            Request::HashAll { answer } => reply(answer, self.state.hash_all())?,
+            Request::HashAll { answer } => {
+                let (applied, _) = self.state.applied();
+                reply(answer, self.state.hash_all().map(|hash| (applied, hash)))?;
+            }
             Request::Defragment { answer } => reply(answer, self.state.defragment())?,
             Request::Export { answer } => reply(answer, self.state.export())?,
             Request::HashKv { revision, answer } => reply(answer, self.state.hash_kv(revision))?,
