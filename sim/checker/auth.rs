@@ -4,12 +4,16 @@
 //! is known only up to overlaps and unknown outcomes; so an answer is accused if no order and no outcome could have
 //! allowed it, and a denial if every one would have.
 //!
+//! A txn needs all that its comparisons and both its branches do, down to the innermost txn: what is not done is
+//! asked for too.
+//!
 //! Not judged: reads of a single member, which may not know the newest permissions; leases, watches and everything
-//! but keys; denials of txns, and of those that ask for what was there before a put or delete.
+//! but keys. Reading what was there before a put inside a txn needs a permission on some servers alone: it is never
+//! called forbidden, and a denial of it is never called wrong without one.
 
 use super::Violation;
 use super::render;
-use crate::history::{Operation, Outcome, PermissionKind, Request};
+use crate::history::{Bytes, Operation, Outcome, PermissionKind, Request};
 
 const DENIED: &str = "permission denied";
 
@@ -18,6 +22,19 @@ struct Need<'a> {
     key: &'a [u8],
     range_end: &'a [u8],
     writes: bool,
+    /// Which part of the operation does.
+    part: &'static str,
+}
+
+/// Everything that an operation needs.
+#[derive(Default)]
+struct Needs<'a> {
+    /// What every server asks for.
+    certain: Vec<Need<'a>>,
+    /// What some servers ask for beside it.
+    possible: Vec<Need<'a>>,
+    /// It names a lease, whose other keys count too.
+    names_lease: bool,
 }
 
 /// Everything about users, roles and permissions that may have happened.
@@ -66,17 +83,65 @@ fn end(operation: &Operation) -> u64 {
     }
 }
 
-/// What an operation needs, where every part of it is certain; empty where nothing is asked.
-fn needs(request: &Request) -> Vec<Need<'_>> {
+impl<'a> Needs<'a> {
+    /// Of one operation; none where nothing is asked, or where one member answers for itself.
+    fn of(request: &'a Request) -> Self {
+        let mut needs = Self::default();
+        if !is_local(request) {
+            needs.add(request, "");
+        }
+        needs
+    }
+
+    fn add(&mut self, request: &'a Request, part: &'static str) {
+        let need = |(key, end): (&'a Bytes, &'a [u8]), writes| Need {
+            key: &key.0,
+            range_end: end,
+            writes,
+            part,
+        };
+        match request {
+            Request::Range(range) => {
+                self.certain.push(need((&range.key, &range.range_end.0), false));
+            }
+            Request::Put(put) => {
+                self.certain.push(need((&put.key, &[]), true));
+                self.names_lease |= put.lease != 0 || put.ignore_lease;
+                if put.prev_kv {
+                    let list = if part.is_empty() { &mut self.certain } else { &mut self.possible };
+                    list.push(need((&put.key, &[]), false));
+                }
+            }
+            Request::DeleteRange(delete) => {
+                let keys = (&delete.key, &delete.range_end.0[..]);
+                self.certain.push(need(keys, true));
+                if delete.prev_kv {
+                    self.certain.push(need(keys, false));
+                }
+            }
+            Request::Txn(txn) => {
+                for compare in &txn.compare {
+                    let compared = need((&compare.key, &compare.range_end.0), false);
+                    self.certain.push(Need { part: ", which it compares", ..compared });
+                }
+                for (branch, part) in [
+                    (&txn.success, ", as its success branch does"),
+                    (&txn.failure, ", as its failure branch does"),
+                ] {
+                    branch.iter().for_each(|inner| self.add(inner, part));
+                }
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Whether a member answers from what it knows itself; a txn of comparisons alone counts as such.
+fn is_local(request: &Request) -> bool {
     match request {
-        Request::Range(range) if !range.serializable => {
-            vec![Need { key: &range.key.0, range_end: &range.range_end.0, writes: false }]
-        }
-        Request::Put(put) => vec![Need { key: &put.key.0, range_end: &[], writes: true }],
-        Request::DeleteRange(delete) => {
-            vec![Need { key: &delete.key.0, range_end: &delete.range_end.0, writes: true }]
-        }
-        _ => Vec::new(),
+        Request::Range(range) => range.serializable,
+        Request::Txn(txn) => txn.success.iter().chain(&txn.failure).all(is_local),
+        _ => false,
     }
 }
 
@@ -192,7 +257,7 @@ impl<'a> Past<'a> {
 
     /// Why no possible state allowed an answer.
     fn forbidden(&self, operation: &Operation) -> Option<Proof> {
-        let needs = needs(&operation.request);
+        let needs = Needs::of(&operation.request).certain;
         let off = |undo: &Request| matches!(undo, Request::AuthDisable {});
         let enabled = self.enabling().find(|enable| self.stands(enable, operation, &off))?;
         if needs.is_empty() {
@@ -204,37 +269,28 @@ impl<'a> Past<'a> {
             return Some((text, proof));
         };
         let roles = self.roles(user, operation, false);
-        let is_root = |grant: &&Operation| matches!(&grant.request, Request::UserGrantRole { role, .. } if role == "root");
-        if user == "root" || roles.iter().any(is_root) {
+        if user == "root" || roles.iter().any(|grant| role(grant) == Some("root")) {
             return None;
         }
         let may = |need: &Need<'_>| {
-            roles.iter().any(|grant| match &grant.request {
-                Request::UserGrantRole { role, .. } => {
-                    self.permission(role, need, operation, false).is_some()
-                }
-                _ => false,
-            })
+            let mut roles = roles.iter().filter_map(|grant| role(grant));
+            roles.any(|role| self.permission(role, need, operation, false).is_some())
         };
         let need = needs.iter().find(|need| !may(need))?;
         let what = if need.writes { "write" } else { "read" };
         let text = format!(
-            "was done, though {} had been done and no role that the user can have had allows to {what} {}",
+            "was done, though {} had been done and no role that the user can have had allows to {what} {}{}",
             render::who(enabled),
-            render::span(need.key, need.range_end)
+            render::span(need.key, need.range_end),
+            need.part
         );
         Some((text, proof))
     }
 
     /// Why every possible state allowed what was denied.
     fn allowed(&self, operation: &Operation) -> Option<Proof> {
-        let needs = needs(&operation.request);
-        let asks_before = match &operation.request {
-            Request::Put(put) => put.prev_kv,
-            Request::DeleteRange(delete) => delete.prev_kv,
-            _ => false,
-        };
-        if needs.is_empty() || asks_before {
+        let Needs { certain, possible, names_lease } = Needs::of(&operation.request);
+        if certain.is_empty() {
             return None;
         }
         let until = operation.returned.unwrap_or(u64::MAX);
@@ -244,21 +300,38 @@ impl<'a> Past<'a> {
                 Vec::new(),
             ));
         }
+        if names_lease {
+            return None;
+        }
         let user = operation.user.as_ref()?;
         let roles = self.roles(user, operation, true);
-        let [need] = needs.as_slice() else { return None };
-        let (grant, permission) = roles.iter().find_map(|grant| match &grant.request {
-            Request::UserGrantRole { role, .. } => {
-                Some((*grant, self.permission(role, need, operation, true)?))
+        let mut grounds: Vec<&Operation> = Vec::new();
+        for need in certain.iter().chain(&possible) {
+            let (grant, permission) = roles.iter().find_map(|grant| {
+                Some((*grant, self.permission(role(grant)?, need, operation, true)?))
+            })?;
+            for one in [grant, permission] {
+                if !grounds.iter().any(|known| known.op == one.op) {
+                    grounds.push(one);
+                }
             }
-            _ => None,
-        })?;
+        }
+        let (last, first) = grounds.split_last()?;
+        let first: Vec<String> = first.iter().map(|one| render::who(one)).collect();
         let text = format!(
             "was denied, though {} and {} had been done before, and nobody took them back",
-            render::who(grant),
-            render::who(permission)
+            first.join(", "),
+            render::who(last)
         );
-        Some((text, vec![grant.op, permission.op]))
+        Some((text, grounds.iter().map(|one| one.op).collect()))
+    }
+}
+
+/// The role that a user is given.
+fn role(grant: &Operation) -> Option<&str> {
+    match &grant.request {
+        Request::UserGrantRole { role, .. } => Some(role),
+        _ => None,
     }
 }
 

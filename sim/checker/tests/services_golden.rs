@@ -103,6 +103,19 @@ fn auth_forbidden() {
     ));
 }
 
+/// A put in a txn in a txn, under a permission to read.
+#[test]
+fn auth_forbidden_inside() {
+    assert_snapshot!(explain(
+        r#"
+        1/root 0..10 {"user_grant_role":{"name":"ann","role":"r"}} → {"revision":0,"auth":{}}
+        1/root 10..20 {"role_grant_permission":{"role":"r","kind":"read","key":"a","range_end":"c"}} → {"revision":0,"auth":{}}
+        1/root 20..30 {"auth_enable":{}} → {"revision":0,"auth":{}}
+        2/ann 40..50 {"txn":{"compare":[{"key":"a","result":"equal","target":{"create":0}}],"success":[{"txn":{"compare":[],"success":[{"put":{"key":"b","value":"1"}}],"failure":[]}}],"failure":[]}} → {"revision":2,"txn":{"succeeded":true,"responses":[{"revision":0,"txn":{"succeeded":true,"responses":[{"revision":2,"put":{}}]}}]}}
+        "#
+    ));
+}
+
 /// A denial although everything was granted.
 #[test]
 fn auth_denied() {
