@@ -3,6 +3,7 @@
 //!
 //! Never says no where the answer could be yes.
 
+use super::life::Claim;
 use super::{Grant, Lease, named_leases};
 use crate::checker::etcd::evidence::Unknown;
 use crate::checker::etcd::replay::Replay;
@@ -70,7 +71,14 @@ impl Replay<'_, '_> {
             let place = &self.history.places[*op as usize];
             *is_answered && place.call > ret && (at.max(1)..revision).contains(&place.revision)
         });
+        // Somebody was told in between that it is gone.
+        let birth = self.order.birth[revision as usize];
+        let is_gone = lease
+            .said
+            .iter()
+            .any(|event| event.claim == Claim::Dead && event.low > ret && event.high < birth);
         is_revoked
+            || is_gone
             || self
                 .evidence
                 .unknowns
@@ -79,9 +87,23 @@ impl Replay<'_, '_> {
                 .any(|(unknown, used)| unknown.ends == Some(id) && *used > at && *used < revision)
     }
 
-    /// Whether nothing was attached after a revision that no new grant explains.
+    /// Whether nothing was attached after a revision, and nobody told that the lease is there, that no new grant
+    /// explains.
     fn may_end(&self, id: i64, revision: i64) -> bool {
         let Some(lease) = self.leases.by_id.get(&id) else { return false };
+        let ended = self.order.deadline[revision as usize];
+        let is_seen_alive = lease.said.iter().any(|event| {
+            let explains = |grant: &Grant| {
+                grant.call <= event.high
+                    && self.granted_at(grant).is_none_or(|granted| granted >= revision)
+            };
+            matches!(event.claim, Claim::Alive { .. })
+                && event.low > ended
+                && !self.leases.grants(lease).iter().any(explains)
+        });
+        if is_seen_alive {
+            return false;
+        }
         let next = lease.attached_at.partition_point(|(at, _)| *at <= revision);
         let Some((next, _)) = lease.attached_at.get(next) else { return true };
         let deadline = self.order.deadline[*next as usize];
