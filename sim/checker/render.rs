@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 pub(super) use self::services::member;
-use super::{BEHIND_MS, BEHIND_REVISIONS, Report, Staleness, Verdict, Violation, rules};
+use super::{
+    BEHIND_MS, BEHIND_REVISIONS, Report, Resolution, Staleness, Verdict, Violation, rules,
+};
 use crate::history::{
     Body, Compare, CompareResult, CompareTarget, KeyValue, Operation, Outcome, Range, Request,
     Response, SortOrder,
@@ -16,6 +18,8 @@ use crate::history::{
 const VALUE_CHARS: usize = 40;
 /// Most keys of an answer that are shown.
 const KEYS_SHOWN: usize = 6;
+/// Most operations that are shown as open.
+const OPEN_SHOWN: usize = 10;
 /// Most violations of one report that are shown in full.
 const VIOLATIONS_SHOWN: usize = 5;
 
@@ -46,6 +50,7 @@ pub fn report(report: &Report, operations: &[Operation]) -> String {
     for doubt in &report.doubts {
         let _ = writeln!(text, "undecided: {}", doubt.sentence);
     }
+    text.push_str(&open_ends(report));
     let verdict = match report.verdict {
         Verdict::Kept => "kept",
         Verdict::Broken => "broken",
@@ -61,6 +66,30 @@ pub fn report(report: &Report, operations: &[Operation]) -> String {
         report.ledger.iter().filter(|resolution| resolution.revision.is_some()).count(),
     );
     text.push_str(&staleness(&stats.staleness));
+    text
+}
+
+/// What was spent where something could not be decided, and which operations stay open; else nothing.
+pub fn open_ends(report: &Report) -> String {
+    if report.doubts.is_empty() {
+        return String::new();
+    }
+    let stats = &report.stats;
+    let open: Vec<&Resolution> =
+        report.ledger.iter().filter(|resolution| !resolution.certain).collect();
+    let mut text = format!(
+        "spent: {} steps on {} revisions that nobody claims; open: {} of {} writes with unknown outcome\n",
+        stats.search_steps,
+        stats.holes,
+        open.len(),
+        report.ledger.len()
+    );
+    for resolution in open.iter().take(OPEN_SHOWN) {
+        let _ = writeln!(text, "  {}", resolution.sentence);
+    }
+    if open.len() > OPEN_SHOWN {
+        let _ = writeln!(text, "  … and {} more; --json lists them", open.len() - OPEN_SHOWN);
+    }
     text
 }
 

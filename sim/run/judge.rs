@@ -61,7 +61,7 @@ fn finding(ended: &Ended) -> Finding {
         return found(
             Verdict::Undecided,
             "decidable",
-            doubt.sentence.clone(),
+            format!("{}\n{}", doubt.sentence, checker::render::open_ends(&report)),
             doubt.operations.clone(),
         );
     }

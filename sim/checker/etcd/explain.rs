@@ -273,6 +273,25 @@ impl<'a> Explain<'_, 'a> {
                 ("refusal", sentence, NOBODY)
             }
             Clue::Owner(oldest) => self.owned(index, at, main, oldest.as_ref()),
+            Clue::Won(held) => {
+                let sentence = format!(
+                    "{}, answered at revision {at}, was told to lead with the {}, {}, but {}.",
+                    self.who(index),
+                    main.what,
+                    main.actual,
+                    main.expected
+                );
+                ("election-leader", sentence, held.writer)
+            }
+            Clue::Kept(held) => {
+                let sentence = format!(
+                    "{} was acknowledged at revision {at}, but the {} was still {}: later answers show it.",
+                    self.who(index),
+                    main.what,
+                    main.expected
+                );
+                ("lost-write", sentence, held.writer)
+            }
             Clue::Key { held, .. } if kind == Kind::Refused => {
                 let sentence = format!(
                     "{} was refused as \"key not found\", but the key existed from revision {} until {at} at \
@@ -299,7 +318,10 @@ impl<'a> Explain<'_, 'a> {
             rule => rule,
         };
         let from = match &main.clue {
-            Clue::Key { held, .. } | Clue::Owner(Some(held)) => held.modified.clamp(1, at),
+            Clue::Key { held, .. }
+            | Clue::Owner(Some(held))
+            | Clue::Kept(held)
+            | Clue::Won(held) => held.modified.clamp(1, at),
             _ => at,
         };
         let mut violation = self.violation(rule, sentence, &[other, index], (from, at));

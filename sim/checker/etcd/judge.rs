@@ -10,8 +10,8 @@ use super::keys::Keys;
 use super::store::{Slot, Store};
 use crate::checker::render;
 use crate::history::{
-    Body, Bytes, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Put, Request,
-    Response, Txn,
+    Body, Bytes, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, LeaderKey, Put,
+    Request, Response, Txn,
 };
 
 /// One property of an answer that is not what the store must have said.
@@ -32,6 +32,10 @@ pub(super) enum Clue<'a> {
     Key { key: &'a [u8], held: Slot<'a>, seen: Option<&'a KeyValue> },
     /// Somebody else had the oldest key of a lock or an election, or nobody had any.
     Owner(Option<Slot<'a>>),
+    /// The key of a leadership is not as it was made.
+    Won(Slot<'a>),
+    /// What was given back is still there.
+    Kept(Slot<'a>),
     /// The request should have been refused.
     NotRefused,
     /// Any other field.
@@ -173,8 +177,52 @@ impl<'s, 'a> Judge<'s, 'a> {
                     self.own(name, &kv.key, Some(kv));
                 }
             }
+            Request::Campaign { .. } => {
+                if let Some(Body::Campaign { leader }) = body {
+                    self.win(leader);
+                }
+            }
+            Request::Unlock { key } if body.is_some() => self.give_back(key, None),
+            Request::Resign { leader } if body.is_some() => {
+                self.give_back(&leader.key, Some(leader.revision));
+            }
             _ => {}
         }
+    }
+
+    /// Whoever stands for election has put his key by the revision of the answer.
+    fn win(&mut self, leader: &LeaderKey) {
+        let id = self.keys.id(&leader.key.0);
+        let held = id.map_or(Slot::EMPTY, |id| *self.store.get(id));
+        if held.is_alive() && held.create == leader.revision {
+            return;
+        }
+        self.diffs.push(Diff {
+            what: format!("key {}", leader.key),
+            expected: match held.is_alive() {
+                true => format!("it was created by revision {} then", held.create),
+                false => "there was no such key then".to_owned(),
+            },
+            actual: format!("created by revision {}", leader.revision),
+            spans: id.map(|id| id..id + 1).into_iter().collect(),
+            clue: Clue::Won(held),
+        });
+    }
+
+    /// What was given back is gone; of a leadership only the key that was made for it.
+    fn give_back(&mut self, key: &Bytes, created: Option<i64>) {
+        let Some(id) = self.keys.id(&key.0) else { return };
+        let held = *self.store.get(id);
+        if !held.is_alive() || created.is_some_and(|created| held.create != created) {
+            return;
+        }
+        self.diffs.push(Diff {
+            what: format!("key {key}"),
+            expected: format!("there, created by revision {}", held.create),
+            actual: "given back".to_owned(),
+            spans: std::iter::once(id..id + 1).collect(),
+            clue: Clue::Kept(held),
+        });
     }
 
     /// Whoever owns a lock or an election has its oldest key.

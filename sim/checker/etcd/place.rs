@@ -160,8 +160,16 @@ fn answered(request: &Request, response: &Response) -> Kind {
         Request::Compact { .. } => Kind::Compaction,
         Request::LeaseGrant { .. } => Kind::Read,
         Request::LeaseRevoke { .. } => Kind::Revocation,
-        // Who owns was read there; other answers of these services may carry an older header.
-        Request::Lock { .. } | Request::Leader { .. } if response.revision != 0 => Kind::Read,
+        // Who owns was read there, what is given back is gone there, and who won had his key there.
+        Request::Lock { .. }
+        | Request::Campaign { .. }
+        | Request::Leader { .. }
+        | Request::Unlock { .. }
+        | Request::Resign { .. }
+            if response.revision != 0 =>
+        {
+            Kind::Read
+        }
         // What it was told, message by message, is judged apart.
         Request::Watch(_) => Kind::Idle,
         Request::DeleteRange(_) | Request::Txn(_) => {

@@ -36,7 +36,7 @@ mod shrink;
 mod space;
 mod task;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use self::model::Model;
 use self::race::End;
@@ -136,9 +136,15 @@ pub fn judge<M: Model>(model: &M, history: &History<M::Op>, limits: Limits) -> J
         }
         End::Refuted(_) if !limits.explain => judgement.report.verdict = Verdict::Broken,
         End::Refuted(part) => explain::explain(model, history, &parts[part], &mut judgement),
-        End::Spent => judgement.doubt(format!(
-            "{explored} configurations were looked at, and neither an order nor the lack of one was found."
-        )),
+        End::Spent => {
+            judgement.doubt(format!(
+                "{explored} configurations were looked at, and neither an order nor the lack of one was found; {} \
+                 operations of unknown outcome stay open.",
+                judgement.report.stats.unknown_writes
+            ));
+            let open = calls.iter().filter(|call| call.ret.is_none() && !model.is_pure(&call.op));
+            judgement.report.doubts[0].operations = open.map(|call| call.number).collect();
+        }
     }
     judgement
 }

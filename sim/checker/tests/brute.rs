@@ -136,7 +136,7 @@ fn disturb(operations: &mut [Operation], dice: &mut Dice) {
 }
 
 /// Histories for each kind; fewer without optimisation; more by `BRUTE_CASES=…`.
-fn cases() -> u64 {
+pub(super) fn cases() -> u64 {
     let usual = if cfg!(debug_assertions) { 2_000 } else { 100_000 };
     std::env::var("BRUTE_CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }

@@ -3,7 +3,7 @@
 use insta::assert_snapshot;
 
 use crate::checker::etcd::check;
-use crate::checker::{RULES, render};
+use crate::checker::{Doubt, RULES, Verdict, render};
 use crate::history::{Operation, Request, Response};
 
 /// Makes a history from lines of `client[/user] call..return request → response`, times in microseconds, in JSON;
@@ -306,6 +306,51 @@ fn malformed() {
         2 30..20 {"put":{"key":"a","value":"1"}} → !etcdserver: request timed out
         "#
     ));
+}
+
+/// A history that the budget was not enough for: what was spent, and what stays open.
+#[test]
+fn undecided() {
+    let operations = parse(
+        r#"
+        1 0..10 {"put":{"key":"a","value":"1"}} → ?
+        2 0..10 {"put":{"key":"a","value":"1"}} → ?
+        3 20..30 {"range":{"key":"a"}} → {"revision":2,"range":{"kvs":[{"key":"a","create_revision":2,"mod_revision":2,"version":1,"value":"1"}],"count":1}}
+        "#,
+    );
+    let mut report = check(&operations);
+    report.verdict = Verdict::Undecided;
+    let sentence =
+        "as if every choice had led to a contradiction until the budget was spent.".to_owned();
+    report.doubts.push(Doubt { sentence, operations: vec![2], revisions: (2, 2) });
+    assert_snapshot!(render::report(&report, &operations));
+}
+
+/// What was given back, and is seen again at the same revision.
+#[test]
+fn given_back_and_still_there() {
+    let operations = parse(
+        r#"
+        1 0..10 {"lease_grant":{"id":7,"ttl_s":60}} → {"revision":1,"lease_grant":{"id":7,"ttl_s":60}}
+        1 20..30 {"lock":{"name":"l","lease":7}} → {"revision":2,"lock":{"key":"l/7"}}
+        1 40..50 {"unlock":{"key":"l/7"}} → {"revision":2,"unlock":{}}
+        2 60..70 {"range":{"key":"l/7"}} → {"revision":2,"range":{"kvs":[{"key":"l/7","create_revision":2,"mod_revision":2,"version":1,"value":"","lease":7}],"count":1}}
+        "#,
+    );
+    assert_snapshot!(render::report(&check(&operations), &operations));
+}
+
+/// Who won an election is told the revision of somebody else's write.
+#[test]
+fn won_by_another_revision() {
+    let operations = parse(
+        r#"
+        1 0..10 {"lease_grant":{"id":7,"ttl_s":60}} → {"revision":1,"lease_grant":{"id":7,"ttl_s":60}}
+        2 20..30 {"put":{"key":"a","value":"1"}} → {"revision":2,"put":{}}
+        1 40..50 {"campaign":{"name":"e","lease":7,"value":"me"}} → {"revision":3,"campaign":{"leader":{"name":"e","key":"e/7","revision":2,"lease":7}}}
+        "#,
+    );
+    assert_snapshot!(render::report(&check(&operations), &operations));
 }
 
 /// Every rule has an explanation here or beside the other checkers, for readers to see.

@@ -17,6 +17,8 @@ pub(super) struct Locks {
     /// Leases that were granted, and those of them that are in use: each of them up to a number.
     granted: i64,
     leases: i64,
+    /// How many of the names are in use.
+    names: u64,
     /// The leases are those of sessions that nobody here was granted, and some of them end.
     is_foreign: bool,
 }
@@ -24,7 +26,7 @@ pub(super) struct Locks {
 impl Locks {
     pub(super) fn new() -> Self {
         let (store, owners) = (Model::new(), Vec::new());
-        Self { store, owners, granted: 0, leases: 0, is_foreign: false }
+        Self { store, owners, granted: 0, leases: 0, names: 3, is_foreign: false }
     }
 
     /// Over leases that exist, but were granted before the history.
@@ -32,6 +34,11 @@ impl Locks {
         let mut locks = Self { granted: 100, is_foreign: true, ..Self::new() };
         locks.store.leases = (1..=locks.granted).map(|id| (id, u64::MAX)).collect();
         locks
+    }
+
+    /// With one name, for all to fight over.
+    pub(super) fn of_one_name(self) -> Self {
+        Self { names: 1, ..self }
     }
 
     /// The oldest key under a name.
@@ -59,7 +66,7 @@ impl Service for Locks {
         if self.is_foreign && self.leases > 0 && dice.chance(10) {
             self.store.end(1 + dice.below(self.leases as u64) as i64);
         }
-        let (kind, name) = (dice.below(4), dice.below(3) as usize);
+        let (kind, name) = (dice.below(4), dice.below(self.names) as usize);
         let last = dice.below(self.owners.len().max(1) as u64) as usize;
         let (request, body) = match kind {
             0 | 1 if self.granted == self.leases => {

@@ -3,6 +3,7 @@
 mod between;
 mod break_leases;
 mod brute;
+mod brute_locks;
 mod cluster;
 mod golden;
 mod kept;
