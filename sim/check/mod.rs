@@ -168,7 +168,7 @@ pub fn read_bytes(bytes: Vec<u8>, format: Option<Format>) -> Result<Read, Refusa
         Format::Jepsen => Read::Other(jepsen::read(text)?),
         Format::Edn => Read::Other(maps::read(text)?),
         Format::Report => {
-            return report::read_text(text).and_then(report::convert).and_then(not_empty);
+            return report::operations(text).map(report::finish).and_then(not_empty);
         }
     };
     let is_empty = match &read {
@@ -305,13 +305,20 @@ pub fn timed<T>(work: impl FnOnce() -> T) -> (T, f64) {
     (result, start.elapsed().as_secs_f64())
 }
 
+/// What is wrong with a piece of JSON, and in which column; the line is told apart.
+fn json_reason(error: &serde_json::Error) -> String {
+    let text = error.to_string();
+    let what = text.rfind(" at line ").map_or(text.as_str(), |at| &text[..at]);
+    format!("{what} (column {})", error.column())
+}
+
 /// Reads operations, one a line.
 fn operations(text: impl std::io::Read) -> Result<Vec<Operation>, Refusal> {
     let mut operations = Vec::new();
     for (index, line) in BufReader::new(text).lines().enumerate() {
         let refuse = |reason: String| Refusal { line: index + 1, reason };
         let line = line.map_err(|error| refuse(error.to_string()))?;
-        let operation = serde_json::from_str(&line).map_err(|error| refuse(error.to_string()))?;
+        let operation = serde_json::from_str(&line).map_err(|error| refuse(json_reason(&error)))?;
         operations.push(operation);
     }
     Ok(operations)

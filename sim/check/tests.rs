@@ -94,7 +94,12 @@ fn refusals() {
     check("", "line 1: the file is empty");
     check(" \n\n", "line 1: the file is empty");
     check("\nhello", "line 2: `hello` begins no history: neither JSON nor EDN nor a Jepsen log");
-    check("{\"op\":1", "line 1: EOF while parsing an object at line 1 column 7");
+    check("{\"op\":1", "line 1: EOF while parsing an object (column 7)");
+    check(
+        "{\"ClientId\":1,\"Input\":{\"Type\":\"range\",\"Range\":{}},\"Call\":1,\"Output\":{\"Error\":\"x\"},\"Return\":2}\n\n\
+         {\"ClientId\":1,\"Input\":{\"Type\":\"jump\"},\"Call\":3,\"Output\":{},\"Return\":4}",
+        "line 3: unknown type of request \"jump\"",
+    );
     check("[]", "there is no operation in it");
     check("[1 2]", "line 1: `1` is not an event, which is a map");
     check("[{:process 1}", "line 1: the event has no :type");

@@ -15,7 +15,7 @@ mod wire;
 use std::path::{Path, PathBuf};
 
 use self::wire::{Input, Output, RecordedOperation};
-use super::Refusal;
+use super::{Refusal, json_reason};
 use crate::history::{
     Body, Compare, CompareResult, CompareTarget, DeleteRange, Failure, Operation, Outcome, Put,
     Range, Request, Response, Txn,
@@ -30,29 +30,36 @@ const LEASE_TTL_S: i64 = 7_200;
 /// Names the file and the line that is not an operation.
 pub fn read(path: &Path) -> Result<Vec<Operation>, Refusal> {
     let files = if path.is_dir() { files(path)? } else { vec![path.to_path_buf()] };
-    let mut recorded = Vec::new();
+    let mut all = Vec::new();
     for file in files {
         let text = std::fs::read_to_string(&file)
             .map_err(|error| Refusal::whole(format!("{}: {error}", file.display())))?;
-        recorded.extend(
-            read_text(&text)
+        all.extend(
+            operations(&text)
                 .map_err(|refusal| Refusal::whole(format!("{}: {refusal}", file.display())))?,
         );
     }
-    convert(recorded)
+    Ok(finish(all))
 }
 
 /// Reads the text of one `operations.json`.
 ///
 /// # Errors
-/// Names the line that is not an operation.
-pub fn read_text(text: &str) -> Result<Vec<RecordedOperation>, Refusal> {
-    let operations = serde_json::Deserializer::from_str(text).into_iter();
-    operations
-        .map(|operation| {
-            operation.map_err(|error| Refusal { line: error.line(), reason: error.to_string() })
-        })
-        .collect()
+/// Names the line that is not an operation, or at which one with a request begins that etcd's tests do not know.
+pub fn operations(text: &str) -> Result<Vec<Operation>, Refusal> {
+    let mut recorded = serde_json::Deserializer::from_str(text).into_iter::<RecordedOperation>();
+    let mut operations = Vec::new();
+    let (mut line, mut counted) = (1, 0);
+    loop {
+        let rest = &text[recorded.byte_offset()..];
+        let start = text.len() - rest.trim_start().len();
+        line += text[counted..start].matches('\n').count();
+        counted = start;
+        let Some(one) = recorded.next() else { return Ok(operations) };
+        let one =
+            one.map_err(|error| Refusal { line: error.line(), reason: json_reason(&error) })?;
+        operations.extend(operation(one).map_err(|reason| Refusal { line, reason })?);
+    }
 }
 
 /// All `client-N/operations.json` of a folder.
@@ -75,21 +82,14 @@ fn files(folder: &Path) -> Result<Vec<PathBuf>, Refusal> {
     Ok(files)
 }
 
-/// Makes a history of recorded operations.
-///
-/// # Errors
-/// If one has a request that etcd's tests do not know.
-pub fn convert(recorded: Vec<RecordedOperation>) -> Result<Vec<Operation>, Refusal> {
-    let mut operations = Vec::with_capacity(recorded.len());
-    for one in recorded {
-        operations.extend(operation(one).map_err(Refusal::whole)?);
-    }
+/// Makes a history of the operations of all clients.
+pub fn finish(mut operations: Vec<Operation>) -> Vec<Operation> {
     operations.sort_by_key(|operation| operation.call);
     for (number, operation) in operations.iter_mut().enumerate() {
         operation.op = number as u64;
     }
     fill::fill(&mut operations);
-    Ok(operations)
+    operations
 }
 
 /// One operation; nothing where it says nothing.
