@@ -83,6 +83,12 @@ pub(super) fn cases() -> u32 {
     std::env::var("CASES").ok().and_then(|n| n.parse().ok()).unwrap_or(usual)
 }
 
+/// So many histories, or as many as `CASES=…` says if that is more.
+pub(super) fn at_least(usual: u64) -> u64 {
+    let asked = std::env::var("CASES").ok().and_then(|n| n.parse().ok());
+    asked.unwrap_or(0).max(usual)
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: cases(), failure_persistence: None, ..ProptestConfig::default() })]
 

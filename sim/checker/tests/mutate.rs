@@ -2,11 +2,13 @@
 
 use std::collections::BTreeMap;
 
-use super::break_leases;
 use super::cluster::{Dice, Shape, history_and_store};
+use super::kept::at_least;
 use super::model::{Model, failure};
+use super::{between, break_leases, services, watch_breaks};
 use crate::checker::etcd::check;
-use crate::checker::{Verdict, render};
+use crate::checker::generic::tests::breaks;
+use crate::checker::{RULES, Verdict, render};
 use crate::history::{Body, KeyValue, Operation, Outcome, Put, Range, Request, Response};
 
 /// A good history about to be broken.
@@ -35,6 +37,14 @@ const BREAKS: &[(&str, &[&str], Break)] = &[
         failed_took_effect,
     ),
     ("a put that took effect twice", &["applied-twice"], applied_twice),
+    ("an unknown put that took effect twice", &["applied-twice"], unknown_twice),
+    ("an unknown put seen before its call", &["future-read"], unknown_early),
+    ("a put that shows another state before", &["wrong-content"], |patient| {
+        prev_kv(patient, |kv| kv.as_mut().expect("chosen so").version += 1)
+    }),
+    ("a put that hides the state before", &["lost-write"], |patient| {
+        prev_kv(patient, |kv| *kv = None)
+    }),
     ("a wrong version", &["wrong-content"], |patient| kv(patient, |kv| kv.version += 1)),
     ("a wrong create revision", &["wrong-content"], |patient| {
         kv(patient, |kv| kv.create_revision -= 1)
@@ -244,6 +254,65 @@ fn applied_twice(patient: &mut Patient) -> Option<()> {
     (is_shown && writers.count() == 1).then_some(())
 }
 
+/// The same with a first put that nobody knows the outcome of, but for those who saw its value.
+fn unknown_twice(patient: &mut Patient) -> Option<()> {
+    let before = patient.operations.clone();
+    applied_twice(patient)?;
+    let twice = before.iter().find(|op| {
+        let Request::Put(put) = &op.request else { return false };
+        let is_of = |kv: &&mut KeyValue| {
+            kv.key == put.key && kv.value == put.value && kv.mod_revision == revision(op)
+        };
+        let is_later = |kv: &&mut KeyValue| kv.value == put.value && kv.mod_revision > revision(op);
+        patient.shown().iter().any(is_of) && patient.shown().iter().any(is_later)
+    })?;
+    let first = patient.operations.iter_mut().find(|op| op.op == twice.op)?;
+    first.response = None;
+    first.outcome = Outcome::Unknown;
+    first.error = Some(failure("etcdserver: request timed out"));
+    Some(())
+}
+
+/// A put becomes one that timed out, and was called after somebody saw it.
+fn unknown_early(patient: &mut Patient) -> Option<()> {
+    let at = patient.pick(|op| is_put(op) && revision(op) > 0)?;
+    let made = revision(&patient.operations[at]);
+    let shows = |op: &Operation| {
+        let Some(Body::Range { kvs, .. }) = op.response.as_ref().map(|one| &one.body) else {
+            return false;
+        };
+        plain_range(op).is_some() && kvs.iter().any(|kv| kv.mod_revision == made)
+    };
+    let seen =
+        patient.operations.iter().filter(|op| shows(op)).filter_map(|op| op.returned).min()?;
+    let mut put = patient.operations.remove(at);
+    // A client of its own, and the numbers in the order of calls.
+    put.client = 99;
+    put.call = seen + 1;
+    put.returned = Some(u64::MAX / 2);
+    put.response = None;
+    put.outcome = Outcome::Unknown;
+    put.error = Some(failure("etcdserver: request timed out"));
+    let behind = patient.operations.partition_point(|op| op.call <= put.call);
+    patient.operations.insert(behind, put);
+    for (number, operation) in patient.operations.iter_mut().enumerate() {
+        operation.op = number as u64;
+    }
+    Some(())
+}
+
+fn prev_kv(patient: &mut Patient, change: fn(&mut Option<KeyValue>)) -> Option<()> {
+    let shows = |op: &Operation| {
+        matches!(op.response.as_ref().map(|one| &one.body), Some(Body::Put { prev_kv: Some(_) }))
+    };
+    let at = patient.pick(shows)?;
+    let Body::Put { prev_kv } = &mut response(&mut patient.operations[at])?.body else {
+        return None;
+    };
+    change(prev_kv);
+    Some(())
+}
+
 fn kv_any(patient: &mut Patient, change: fn(&mut KeyValue)) -> Option<()> {
     let at = patient.pick(shows_keys)?;
     let Body::Range { kvs, .. } = &mut response(&mut patient.operations[at])?.body else {
@@ -423,7 +492,7 @@ fn breaks_are_caught_and_named() {
     for (number, (name, rules, break_it)) in all.clone().enumerate() {
         let leases = number >= BREAKS.len();
         // Fewer of the histories with leases have a place to break.
-        for seed in 0..if leases { 1_000_u64 } else { 400 } {
+        for seed in 0..at_least(if leases { 1_000 } else { 400 }) {
             let shape = Shape {
                 clients: 4,
                 operations: 50,
@@ -459,4 +528,20 @@ fn breaks_are_caught_and_named() {
     for (name, ..) in all {
         assert!(scores.get(name).is_some_and(|score| score.0 >= 10), "{name}: too few places");
     }
+}
+
+/// There is a break for every rule, each with a score that some test prints.
+#[test]
+fn every_rule_is_broken() {
+    let keys = BREAKS.iter().chain(break_leases::BREAKS).flat_map(|(_, rules, _)| rules.iter());
+    let all: Vec<&str> = keys
+        .copied()
+        .chain(watch_breaks::broken())
+        .chain(services::broken())
+        .chain(between::BROKEN)
+        .chain([breaks::RULE])
+        .collect();
+    let missing: Vec<&str> =
+        RULES.iter().map(|rule| rule.id).filter(|id| !all.contains(id)).collect();
+    assert_eq!(missing, [""; 0], "rules that no test breaks");
 }

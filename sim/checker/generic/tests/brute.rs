@@ -71,7 +71,8 @@ fn check<M: Model>(
     assert!(verdicts.iter().all(|count| *count > cases / 20), "both kinds: {verdicts:?}");
 }
 
-fn cases(usual: u64) -> u64 {
+/// Histories for each kind; other numbers by `BRUTE_CASES=…`.
+pub(super) fn cases(usual: u64) -> u64 {
     std::env::var("BRUTE_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(usual)
 }
 
