@@ -1,6 +1,6 @@
 //! One `Ready` of raft-rs, carried out in the order that raft demands (see the table in [`super`]).
 
-use raft::eraftpb::{ConfChangeV2, Entry, EntryType, Message, MessageType};
+use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType};
 use raft::{SnapshotStatus, StateRole};
 
 use super::log::Place;
@@ -224,7 +224,8 @@ impl Node {
         }
         tracing::info!("entry {index} changes the members: {:?} {:x}", asked.kind(), asked.id);
         let conf_state = self.raw.apply_conf_change(&change);
-        let conf_state = conf_state.map_err(|e| fatal("change the configuration", &e))?;
+        let mut conf_state = conf_state.map_err(|e| fatal("change the configuration", &e))?;
+        sort(&mut conf_state);
         let bytes = conf_state.write_to_bytes().map_err(|e| fatal("encode members", &e))?;
         self.raw.mut_store().set_conf_state(conf_state);
         // A new member must begin with a snapshot: the first members are in no entry.
@@ -314,4 +315,13 @@ fn decode(entry: Entry) -> Result<state::Entry> {
 
 fn fatal(action: &str, error: &dyn std::fmt::Display) -> Error {
     Error::Fatal(format!("cannot {action}: {error}; the log and this program disagree"))
+}
+
+/// Brings the members into one order: raft-rs keeps them in hash sets, and hands them out in an order that depends on
+/// what each member has been through. What is stored is the same on all of them.
+fn sort(conf_state: &mut ConfState) {
+    conf_state.mut_voters().sort_unstable();
+    conf_state.mut_learners().sort_unstable();
+    conf_state.mut_voters_outgoing().sort_unstable();
+    conf_state.mut_learners_next().sort_unstable();
 }
