@@ -273,25 +273,8 @@ impl<'a> Explain<'_, 'a> {
                 ("refusal", sentence, NOBODY)
             }
             Clue::Owner(oldest) => self.owned(index, at, main, oldest.as_ref()),
-            Clue::Won(held) => {
-                let sentence = format!(
-                    "{}, answered at revision {at}, was told to lead with the {}, {}, but {}.",
-                    self.who(index),
-                    main.what,
-                    main.actual,
-                    main.expected
-                );
-                ("election-leader", sentence, held.writer)
-            }
-            Clue::Kept(held) => {
-                let sentence = format!(
-                    "{} was acknowledged at revision {at}, but the {} was still {}: later answers show it.",
-                    self.who(index),
-                    main.what,
-                    main.expected
-                );
-                ("lost-write", sentence, held.writer)
-            }
+            Clue::Won(held) => self.won(index, at, main, held),
+            Clue::Kept(held) => self.kept(index, at, main, held),
             Clue::Key { held, .. } if kind == Kind::Refused => {
                 let sentence = format!(
                     "{} was refused as \"key not found\", but the key existed from revision {} until {at} at \
@@ -335,6 +318,38 @@ impl<'a> Explain<'_, 'a> {
             })
             .collect();
         violation
+    }
+
+    /// Somebody won with a key that was not there.
+    fn won(
+        &self,
+        index: u32,
+        at: i64,
+        diff: &Diff<'a>,
+        held: &Slot<'a>,
+    ) -> (&'static str, String, u32) {
+        let Diff { what, actual, expected, .. } = diff;
+        let sentence = format!(
+            "{}, answered at revision {at}, was told to lead with the {what}, {actual}, but {expected}.",
+            self.who(index)
+        );
+        ("election-leader", sentence, held.writer)
+    }
+
+    /// What was given back is still there.
+    fn kept(
+        &self,
+        index: u32,
+        at: i64,
+        diff: &Diff<'a>,
+        held: &Slot<'a>,
+    ) -> (&'static str, String, u32) {
+        let Diff { what, expected, .. } = diff;
+        let sentence = format!(
+            "{} was acknowledged at revision {at}, but the {what} was still {expected}: later answers show it.",
+            self.who(index)
+        );
+        ("lost-write", sentence, held.writer)
     }
 
     /// Somebody was told to own a lock, or shown to lead, without the oldest key.
