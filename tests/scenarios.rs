@@ -43,7 +43,7 @@ fn every_scenario_twice() {
     let runs = objects(&output);
     let bad: Vec<&Value> = runs.iter().filter(|run| run["verdict"] != "kept").collect();
     assert!(bad.is_empty(), "{bad:#?}");
-    assert_eq!(code(&output), 0);
+    assert_eq!(code(&output), 0, "{}", String::from_utf8_lossy(&output.stderr));
     assert!(runs.len() >= 16, "every scenario was run: {}", runs.len());
 }
 
