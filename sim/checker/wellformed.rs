@@ -205,18 +205,6 @@ fn changes(request: &Request) -> bool {
     }
 }
 
-/// Whether a request is about members.
-fn is_about_members(request: &Request) -> bool {
-    matches!(
-        request,
-        Request::MemberList { .. }
-            | Request::MemberAdd { .. }
-            | Request::MemberRemove { .. }
-            | Request::MemberPromote { .. }
-            | Request::MemberUpdate { .. }
-    )
-}
-
 /// Whether the response has the request's shape; nested ones are compared in full.
 fn fits(request: &Request, body: &Body) -> bool {
     match (request, body) {
@@ -238,7 +226,7 @@ fn fits(request: &Request, body: &Body) -> bool {
         | (Request::Leader { .. }, Body::Leader { .. })
         | (Request::HashKv { .. }, Body::HashKv { .. })
         | (Request::StateHash {}, Body::StateHash { .. }) => true,
-        (request, Body::Members { .. }) => is_about_members(request),
+        (request, Body::Members { .. }) => request.is_about_members(),
         (request, Body::Auth {}) => request.is_about_users(),
         (Request::Txn(txn), Body::Txn { succeeded, responses }) => {
             let done = if *succeeded { &txn.success } else { &txn.failure };

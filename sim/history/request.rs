@@ -206,6 +206,19 @@ pub enum PermissionKind {
 }
 
 impl Request {
+    /// Whether it is about who the members are.
+    #[must_use]
+    pub const fn is_about_members(&self) -> bool {
+        matches!(
+            self,
+            Self::MemberList { .. }
+                | Self::MemberAdd { .. }
+                | Self::MemberRemove { .. }
+                | Self::MemberPromote { .. }
+                | Self::MemberUpdate { .. }
+        )
+    }
+
     /// Whether it changes users, roles or permissions.
     #[must_use]
     pub const fn is_about_users(&self) -> bool {

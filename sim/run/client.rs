@@ -254,14 +254,7 @@ async fn send(way: Way, request: &Request) -> Result<Response, tonic::Status> {
     ) {
         return convert::lease::send(way, request).await;
     }
-    if matches!(
-        request,
-        Request::MemberList { .. }
-            | Request::MemberAdd { .. }
-            | Request::MemberRemove { .. }
-            | Request::MemberPromote { .. }
-            | Request::MemberUpdate { .. }
-    ) {
+    if request.is_about_members() {
         return convert::member::send(way, request).await;
     }
     if convert::lock::is_about(request) {

@@ -5,8 +5,9 @@
 
 use madsim::task::JoinHandle;
 
-use crate::history::{Bytes, Watch};
+use crate::history::Watch;
 use crate::scenario::plan::Plan;
+use crate::workload::watch::everything;
 use crate::world::{Delay, NetOptions, Options, World, run_here};
 
 use super::agenda::Agenda;
@@ -130,14 +131,7 @@ fn observe(plan: &Plan, cluster: &Cluster, recorder: &Recorder) -> JoinHandle<bo
     let number = plan.clients + 2;
     let node = world.add_node("observer", [10, 0, 4, 1].into());
     let watcher = Client::new(number, world.host(node), cluster, recorder).watcher();
-    let watch = Watch {
-        key: Bytes::from("\0"),
-        range_end: Bytes::from("\0"),
-        start_revision: 1,
-        prev_kv: true,
-        progress_notify: true,
-        ..Watch::default()
-    };
+    let watch = Watch { prev_kv: true, progress_notify: true, ..everything(1) };
     let until_ns = plan.safety_us * 1000 + OBSERVED_AFTER_NS;
     let goal = Goal { until_ns, revision: i64::MAX - 1, pace_ns: 0 };
     let members: Vec<usize> = (0..plan.members.len() - plan.spares as usize).collect();

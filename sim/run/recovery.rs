@@ -20,6 +20,7 @@ use crate::checker::watch::Rest;
 use crate::history::{Body, Bytes, DeleteRange, Operation, Put, Request, Response, Watch};
 use crate::workload::auth::ROOT;
 use crate::workload::kv::everything;
+use crate::workload::watch;
 
 /// How long recovery may take.
 pub struct Patience {
@@ -134,13 +135,8 @@ async fn read_and_compare(cluster: &Cluster, recorder: &Recorder, clients: &mut 
 /// Watches a member until it has told everything up to `revision`: from a while ago, so that the past and the
 /// present must fit together.
 async fn watch_to_the_end(client: &Client, member: usize, revision: i64) {
-    let watch = Watch {
-        key: Bytes::from("\0"),
-        range_end: Bytes::from("\0"),
-        start_revision: (revision - LAST_REVISIONS).max(1),
-        prev_kv: true,
-        ..Watch::default()
-    };
+    let from = (revision - LAST_REVISIONS).max(1);
+    let watch = Watch { prev_kv: true, ..watch::everything(from) };
     let goal = Goal { until_ns: u64::MAX, revision, pace_ns: 0 };
     client.watcher().keep(watch, &[member], goal).await;
 }

@@ -29,7 +29,7 @@ pub struct Plan {
     #[serde(default, skip_serializing_if = "is_none")]
     pub spares: u32,
     /// Whether somebody whom no fault meets watches everything from the beginning.
-    #[serde(default, skip_serializing_if = "is_false")]
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub observer: bool,
     /// How many clients; they are numbered from 0.
     pub clients: u32,
@@ -176,11 +176,6 @@ fn is_none(number: &u32) -> bool {
     *number == 0
 }
 
-#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde passes references")]
-fn is_false(flag: &bool) -> bool {
-    !*flag
-}
-
 fn is_zero(number: &u64) -> bool {
     *number == 0
 }
@@ -262,33 +257,51 @@ impl Plan {
                 items.iter().map(|item| format!("\n    {}", json(item))).collect();
             lines.join(",") + if lines.is_empty() { "" } else { "\n  " }
         }
+        // Every field by name: one that is added and not written below is told by the compiler.
+        let Self {
+            scenario,
+            seed,
+            members,
+            spares,
+            observer,
+            clients,
+            delay_us,
+            sync_us,
+            server,
+            limits,
+            safety_us,
+            liveness_us,
+            faults,
+            changes,
+            operations,
+        } = self;
         let head = [
-            ("scenario", json(&self.scenario)),
-            ("seed", json(&self.seed)),
-            ("members", json(&self.members)),
-            ("clients", json(&self.clients)),
-            ("delay_us", json(&self.delay_us)),
-            ("sync_us", json(&self.sync_us)),
-            ("server", json(&self.server)),
-            ("limits", json(&self.limits)),
-            ("safety_us", json(&self.safety_us)),
-            ("liveness_us", json(&self.liveness_us)),
+            ("scenario", json(scenario)),
+            ("seed", json(seed)),
+            ("members", json(members)),
+            ("clients", json(clients)),
+            ("delay_us", json(delay_us)),
+            ("sync_us", json(sync_us)),
+            ("server", json(server)),
+            ("limits", json(limits)),
+            ("safety_us", json(safety_us)),
+            ("liveness_us", json(liveness_us)),
         ];
         let mut out = String::from("{\n");
         for (key, value) in head {
             out += &format!("  \"{key}\": {value},\n");
         }
-        if self.spares > 0 {
-            out += &format!("  \"spares\": {},\n", self.spares);
+        if *spares > 0 {
+            out += &format!("  \"spares\": {spares},\n");
         }
-        if self.observer {
+        if *observer {
             out += "  \"observer\": true,\n";
         }
-        if !self.changes.is_empty() {
-            out += &format!("  \"changes\": [{}],\n", lines(&self.changes));
+        if !changes.is_empty() {
+            out += &format!("  \"changes\": [{}],\n", lines(changes));
         }
-        out += &format!("  \"faults\": [{}],\n", lines(&self.faults));
-        out + &format!("  \"operations\": [{}]\n}}\n", lines(&self.operations))
+        out += &format!("  \"faults\": [{}],\n", lines(faults));
+        out + &format!("  \"operations\": [{}]\n}}\n", lines(operations))
     }
 
     /// Reads what [`Plan::to_json`] wrote. Errors: what is wrong, with line and column.

@@ -4,7 +4,7 @@
 //! Locks are `l0` …, elections `e0` …. Claims hang on leases of a few seconds, so that what is forgotten comes free
 //! again, and who waits too long loses his place. Values name their client, as everywhere.
 
-use super::{Drawn, Workload, plain};
+use super::{Drawn, Workload, plain, watch};
 use crate::dice::Dice;
 use crate::history::{Bytes, LeaderKey, Request, Watch};
 use crate::scenario::plan::{Fill, Seen};
@@ -45,9 +45,10 @@ fn held() -> Fill {
 /// A watch of everything since the beginning. What locks and elections write, their answers do not say; who sees
 /// every change can tell which of them made it.
 fn watch_all() -> Drawn {
-    let (key, range_end) = (Bytes::from("\0"), Bytes::from("\0"));
-    let watch = Watch { key, range_end, ..Watch::default() };
-    (Request::Watch(watch), Fill { revision: Some(Seen(-1_000_000)), ..Fill::default() })
+    (
+        Request::Watch(watch::everything(0)),
+        Fill { revision: Some(Seen(-1_000_000)), ..Fill::default() },
+    )
 }
 
 impl<'a> Client<'a> {

@@ -6,6 +6,13 @@ use crate::dice::Dice;
 use crate::history::{Bytes, Request, Watch};
 use crate::scenario::plan::{Fill, Seen};
 
+/// A watch of every key there is, from a revision on.
+#[must_use]
+pub fn everything(start_revision: i64) -> Watch {
+    let (key, range_end) = (Bytes::from("\0"), Bytes::from("\0"));
+    Watch { key, range_end, start_revision, ..Watch::default() }
+}
+
 /// One watch, with any of its options. How long it lasts is the operation's time.
 pub fn watch(client: &Client<'_>, dice: &mut Dice, key: Bytes) -> Drawn {
     let (key, range_end) = match dice.below(4) {

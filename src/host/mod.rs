@@ -140,3 +140,11 @@ pub struct Backend {
     /// Called before RocksDB would wait for jobs: a host without background threads runs all that are queued.
     pub finish_background_jobs: Arc<dyn Fn() + Send + Sync>,
 }
+
+impl Default for Backend {
+    /// RocksDB's own environment, which has threads: nothing is to be run by hand.
+    fn default() -> Self {
+        let nothing: Arc<dyn Fn() + Send + Sync> = Arc::new(|| {});
+        Self { env: None, run_background_jobs: nothing.clone(), finish_background_jobs: nothing }
+    }
+}

@@ -8,15 +8,16 @@ use std::collections::BTreeSet;
 
 use prost::Message as _;
 use protobuf::Message as _;
-use raft::eraftpb::{self, ConfChangeV2, Entry, EntryType};
+use raft::eraftpb::{ConfChangeV2, Entry, EntryType};
 
 use super::changes;
 use super::log::LogStore;
+use super::ready::records;
 use crate::error::{Error, Result};
 use crate::proto::etcdserverpb::member_change::Kind;
 use crate::proto::etcdserverpb::{InternalRaftRequest, MemberChange};
 use crate::state::State;
-use crate::wal::{self, HardState, Wal};
+use crate::wal::{HardState, Wal};
 
 /// The entries that leave `own` alone, to be put behind what is committed.
 pub(super) fn entries(
@@ -68,21 +69,10 @@ pub(super) async fn force(
         "going on alone: {thrown_away} entries that were not committed are thrown away, {} members removed",
         entries.len()
     );
-    let mut records = Vec::with_capacity(entries.len());
-    for entry in &entries {
-        let data = entry.write_to_bytes();
-        let data = data.map_err(|e| Error::Fatal(format!("cannot encode an entry: {e}")))?;
-        records.push(wal::Entry { index: entry.index, term: entry.term, data: data.into() });
-    }
     let hard_state = HardState { commit: last, ..hard_state };
-    wal.append(&records, Some(hard_state))?;
+    wal.append(&records(&entries)?, Some(hard_state))?;
     wal.sync().await?;
     log.append(entries);
-    log.set_hard_state(eraftpb::HardState {
-        term: hard_state.term,
-        vote: hard_state.vote,
-        commit: hard_state.commit,
-        ..eraftpb::HardState::default()
-    });
+    log.set_hard_state(hard_state);
     Ok(hard_state)
 }

@@ -405,6 +405,12 @@ impl Handle {
         self.inner.shared.leader.load(Ordering::Relaxed)
     }
 
+    /// Whether this member leads, as far as it knows.
+    #[must_use]
+    pub fn leads(&self) -> bool {
+        self.leader() == self.inner.shared.member_id
+    }
+
     /// How often the leader was lost or changed since the start.
     #[must_use]
     pub fn leader_changes(&self) -> u64 {

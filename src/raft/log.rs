@@ -15,6 +15,8 @@ use protobuf::Message as _;
 use raft::eraftpb::{ConfState, Entry, HardState, Snapshot, SnapshotMetadata};
 use raft::{Error, GetEntriesContext, RaftState, Result, Storage, StorageError};
 
+use crate::wal;
+
 /// A place in the log.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Place {
@@ -42,8 +44,9 @@ impl LogStore {
     }
 
     /// What raft-rs starts with.
-    pub(super) fn set_hard_state(&mut self, hard_state: HardState) {
-        self.hard_state = hard_state;
+    pub(super) fn set_hard_state(&mut self, hard_state: wal::HardState) {
+        let wal::HardState { term, vote, commit } = hard_state;
+        self.hard_state = HardState { term, vote, commit, ..HardState::default() };
     }
 
     /// The index of the last entry.

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::sync::atomic::Ordering;
 
+use protobuf::Message as _;
 use raft::StateRole;
 use raft::eraftpb::ConfState;
 use tokio::sync::oneshot;
@@ -10,7 +11,7 @@ use tokio::sync::oneshot;
 use super::node::{Node, Reply, Stopping};
 use super::roster::Roster;
 use crate::config::{Config, Url};
-use crate::error::Refusal;
+use crate::error::{Error, Refusal, Result};
 use crate::state::{Member, Members};
 
 /// The first members of a new cluster; all of them vote. Each works it out by itself, and all come to the same.
@@ -22,6 +23,12 @@ pub(super) fn first_members(config: &Config) -> (Members, ConfState) {
     let members: Members = members.collect();
     let voters: Vec<u64> = members.keys().copied().collect();
     (members, ConfState::from((voters, vec![])))
+}
+
+/// Who votes, as it is stored.
+pub(super) fn encode(conf_state: &ConfState) -> Result<Vec<u8>> {
+    let bytes = conf_state.write_to_bytes();
+    bytes.map_err(|e| Error::Fatal(format!("cannot encode members: {e}")))
 }
 
 /// What is said of a member that was removed, and what to do.

@@ -67,12 +67,7 @@ impl Node {
             assert!(new.commit >= old.commit, "the commit index goes back: {old:?} then {new:?}");
             self.hard_state = new;
         }
-        let mut records = Vec::with_capacity(entries.len());
-        for entry in &entries {
-            let data = entry.write_to_bytes().map_err(|e| fatal("encode an entry", &e))?;
-            records.push(wal::Entry { index: entry.index, term: entry.term, data: data.into() });
-        }
-        self.wal.append(&records, hard_state)?;
+        self.wal.append(&records(&entries)?, hard_state)?;
         self.raw.mut_store().append(entries);
         Ok(())
     }
@@ -311,6 +306,15 @@ fn decode(entry: Entry) -> Result<state::Entry> {
         Some(decoded.map_err(|e| fatal("decode a committed request", &e))?)
     };
     Ok(state::Entry { index, term, request, conf_state: None })
+}
+
+/// Entries as the log on disk takes them.
+pub(super) fn records(entries: &[Entry]) -> Result<Vec<wal::Entry>> {
+    let record = |entry: &Entry| {
+        let data = entry.write_to_bytes().map_err(|e| fatal("encode an entry", &e))?;
+        Ok(wal::Entry { index: entry.index, term: entry.term, data: data.into() })
+    };
+    entries.iter().map(record).collect()
 }
 
 fn fatal(action: &str, error: &dyn std::fmt::Display) -> Error {

@@ -25,11 +25,11 @@ use raft::eraftpb::{self, ConfState};
 use super::alone;
 use super::join::{self, Joined};
 use super::log::{LogStore, Place};
-use super::membership::{farewell, first_members};
+use super::membership::{encode, farewell, first_members};
 use crate::config::{ClusterState, Config};
 use crate::error::{Error, Result};
 use crate::host::{Backend, Disk, Host};
-use crate::state::{self, Progress, State, StateImport, StateOpen};
+use crate::state::{self, State, StateImport, StateOpen};
 use crate::storage::{Storage, StorageOptions};
 use crate::wal::{self, HardState, Mark, Newest, SnapshotFile, SnapshotStore, Wal};
 
@@ -56,6 +56,14 @@ pub(super) struct Owner {
     pub(super) version: u32,
 }
 
+impl Owner {
+    /// The member that `config` describes.
+    pub(super) fn of(config: &Config) -> Self {
+        let (cluster_id, member_id) = (config.cluster_id(), config.member_id());
+        Self { cluster_id, member_id, version: VERSION }
+    }
+}
+
 /// What to do about a member that cannot go on.
 pub(super) const REMEDY: &str = "restore the folder, or remove this member from the cluster and add it again \
     with an empty data folder";
@@ -71,8 +79,7 @@ pub(super) async fn recover(
 ) -> Result<Recovered> {
     let disk = host.disk();
     let dir = config.wal_dir();
-    let owner =
-        Owner { cluster_id: config.cluster_id(), member_id: config.member_id(), version: VERSION };
+    let owner = Owner::of(config);
     let options = wal::Options { segment_bytes: config.limits.wal_segment_bytes };
     let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
     make_folders(&*disk, config).await?;
@@ -182,9 +189,7 @@ async fn bootstrap(
             (join::join(host, config).await?.members, ConfState::default())
         }
     };
-    let conf_state = conf_state.write_to_bytes();
-    let conf_state = conf_state.map_err(|e| Error::Fatal(format!("cannot encode members: {e}")))?;
-    state.bootstrap(members, conf_state)
+    state.bootstrap(members, encode(&conf_state)?)
 }
 
 /// The configuration at the backend's consistent index.
@@ -255,12 +260,7 @@ fn assemble(
     }
     hard_state.commit = hard_state.commit.max(applied.index);
     log.applied_to(applied);
-    log.set_hard_state(eraftpb::HardState {
-        term: hard_state.term,
-        vote: hard_state.vote,
-        commit: hard_state.commit,
-        ..eraftpb::HardState::default()
-    });
+    log.set_hard_state(hard_state);
     Ok((log, hard_state))
 }
 
@@ -281,16 +281,15 @@ fn check_promise(
     }
     let dir = config.backend_dir();
     let storage = Storage::open_read_only(backend(host, &dir)?, &dir, storage_options(config))?;
-    match state::progress(&storage)? {
-        Progress::Applied(index, _) if index < promised.index => {
-            let text = format!(
-                "it holds entries up to {index} and had more, up to {} at least; nothing was changed; {REMEDY}",
-                promised.index
-            );
-            Err(Error::corrupt(dir, 0, text))
-        }
-        Progress::Applied(..) | Progress::Loading(..) => Ok(()),
-    }
+    let Some(index) = state::applied_index(&storage)?.filter(|index| *index < promised.index)
+    else {
+        return Ok(());
+    };
+    let text = format!(
+        "it holds entries up to {index} and had more, up to {} at least; nothing was changed; {REMEDY}",
+        promised.index
+    );
+    Err(Error::corrupt(dir, 0, text))
 }
 
 fn backend(host: &dyn Host, dir: &Path) -> Result<Backend> {

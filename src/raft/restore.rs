@@ -7,12 +7,11 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use prost::Message as _;
-use protobuf::Message as _;
 
-use super::membership::first_members;
-use super::recovery::{Owner, VERSION, make_folders, open_state};
+use super::membership::{encode, first_members};
+use super::recovery::{Owner, make_folders, open_state};
 use crate::config::Config;
-use crate::error::{Error, Result};
+use crate::error::Result;
 use crate::host::Host;
 use crate::wal::{self, HardState, Mark, SnapshotMeta, SnapshotStore, Wal};
 
@@ -39,14 +38,12 @@ pub async fn restore(
     }
     let mut state = import.finish()?;
     let (members, conf_state) = first_members(config);
-    let conf_state = conf_state.write_to_bytes();
-    let conf_state = conf_state.map_err(|e| Error::Fatal(format!("cannot encode members: {e}")))?;
+    let conf_state = encode(&conf_state)?;
     state.found(members, conf_state.clone(), (BEGINNING.index, BEGINNING.term))?;
     let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
     let meta = SnapshotMeta { mark: BEGINNING, conf_state, has_state: false, members: Vec::new() };
     snapshots.create(meta).await?.finish().await?;
-    let owner =
-        Owner { cluster_id: config.cluster_id(), member_id: config.member_id(), version: VERSION };
+    let owner = Owner::of(config);
     let options = wal::Options { segment_bytes: config.limits.wal_segment_bytes };
     let mut wal = Wal::create(disk, &config.wal_dir(), &owner.encode_to_vec(), options).await?;
     wal.append_mark(BEGINNING)?;

@@ -63,11 +63,10 @@ pub(super) async fn run(handle: raft::Handle, config: Arc<Config>, clock: Arc<dy
             }
         };
         let is_time = now.saturating_sub(compacted.0) >= Duration::from_millis(every_ms);
-        let is_leader = handle.leader() == handle.header().member_id;
         let Some(revision) = wanted.filter(|it| *it > compacted.1 && *it > 0 && is_time) else {
             continue;
         };
-        if !is_leader {
+        if !handle.leads() {
             continue;
         }
         let compaction = Some(CompactionRequest { revision, physical: false });

@@ -46,7 +46,7 @@ pub(super) async fn watch(handle: raft::Handle, config: Arc<Config>, clock: Arc<
             () = handle.ending() => return,
             () = clock.sleep(Duration::from_millis(config.corrupt_check_time_ms)) => {}
         }
-        if handle.leader() != handle.header().member_id {
+        if !handle.leads() {
             continue;
         }
         match differing(&handle).await {

@@ -103,7 +103,7 @@ pub use history::{History, Piece};
 pub use lease::{Lease, LeaseChange};
 pub use members::{Member, Members};
 pub use mvcc::Change;
-pub use restore::{Progress, progress};
+pub use restore::applied_index;
 pub use revision::Revision;
 pub use transfer::{StateExport, StateImport};
 pub use txn::{is_read_only, is_serializable};

@@ -18,25 +18,15 @@ use crate::error::Result;
 use crate::proto::mvccpb::KeyValue;
 use crate::storage::{Family, Storage};
 
-/// How far a database is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Progress {
-    /// It holds the state after the entry of this index and term.
-    Applied(u64, u64),
-    /// It was being loaded from the snapshot at this index and term.
-    Loading(u64, u64),
-}
-
-/// How far the state in `storage` is, read from one value; whether the rest is sound is not looked at.
+/// The index of the newest entry in the state in `storage`, read from one value; `None` while a snapshot is being
+/// loaded. Whether the rest is sound is not looked at.
 ///
 /// # Errors
 /// The system's, or [`Error::Corrupt`](crate::error::Error::Corrupt).
-pub fn progress(storage: &Storage) -> Result<Progress> {
+pub fn applied_index(storage: &Storage) -> Result<Option<u64>> {
     let meta = Meta::read(storage)?;
     let (applied, _) = meta.applied.unwrap_or_default();
-    Ok(meta.loading.map_or(Progress::Applied(applied.index, applied.term), |position| {
-        Progress::Loading(position.index, position.term)
-    }))
+    Ok(meta.loading.is_none().then_some(applied.index))
 }
 
 impl State {

@@ -2,7 +2,6 @@
 #![allow(clippy::disallowed_methods, reason = "test folders are the operating system's")]
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::{Storage, StorageOptions};
@@ -47,17 +46,8 @@ impl Drop for Folder {
     }
 }
 
-/// RocksDB as it is, with threads of its own.
-pub(crate) fn backend() -> Backend {
-    Backend {
-        env: None,
-        run_background_jobs: Arc::new(|| ()),
-        finish_background_jobs: Arc::new(|| ()),
-    }
-}
-
 /// RocksDB in a folder, on the real file system.
 pub(crate) fn storage(folder: &Folder) -> Storage {
     let options = StorageOptions { write_buffer_bytes: 64 << 10, block_cache_bytes: 1 << 20 };
-    Storage::open(backend(), folder.path(), options).unwrap()
+    Storage::open(Backend::default(), folder.path(), options).unwrap()
 }

@@ -1,7 +1,7 @@
 //! What the storage promises, on a real RocksDB.
 #![allow(clippy::disallowed_methods, reason = "files are damaged behind the storage's back")]
 
-use super::testing::{Folder, backend, storage};
+use super::testing::{Folder, storage};
 use super::{Family, Storage, StorageOptions};
 use crate::host::Backend;
 
@@ -127,7 +127,7 @@ fn looking_changes_nothing() {
     damaged[bytes.len() / 2] ^= 1;
     std::fs::write(&log, &damaged).unwrap();
     let options = StorageOptions::default();
-    let looked_at = Storage::open_read_only(backend(), folder.path(), options).unwrap();
+    let looked_at = Storage::open_read_only(Backend::default(), folder.path(), options).unwrap();
     let seen = keys(&looked_at, Family::Key).len();
     assert!((1..20).contains(&seen), "{seen} of 20");
     let mut batch = looked_at.batch();
@@ -150,7 +150,7 @@ fn a_new_log_file_begins_after_a_sync() {
     let run_background_jobs = std::sync::Arc::new(move || {
         counted.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     });
-    let backend = Backend { run_background_jobs, ..backend() };
+    let backend = Backend { run_background_jobs, ..Backend::default() };
     let options = StorageOptions { write_buffer_bytes: 64 << 10, block_cache_bytes: 1 << 20 };
     let store = Storage::open(backend, folder.path(), options).unwrap();
     let mut calls = Vec::new();

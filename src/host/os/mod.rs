@@ -54,12 +54,7 @@ impl Host for OsHost {
     }
 
     fn backend(&self) -> io::Result<Backend> {
-        // RocksDB's own environment has its own background threads: nothing to run here.
-        Ok(Backend {
-            env: None,
-            run_background_jobs: Arc::new(|| {}),
-            finish_background_jobs: Arc::new(|| {}),
-        })
+        Ok(Backend::default())
     }
 }
 
