@@ -2,16 +2,17 @@
 //!
 //! Invariants:
 //! * What is printed does not depend on the number of jobs: results appear in the order of seeds, then scenarios.
-//! * A sweep cut short by its budget has done a prefix of the full one.
+//! * A sweep cut short, by its budget or by Ctrl-C, has done a prefix of the full one, and sums that up.
 //!
 //! Not here: what a run is (`run`), what is kept of a failure (`folder`).
 
 use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use signal_hook::consts::SIGINT;
 
 use crate::cli::SweepArgs;
 use crate::folder::{Folder, write_lines};
@@ -99,7 +100,7 @@ const FAILURES_SHOWN: usize = 5;
 #[expect(clippy::print_stdout, reason = "a command's answer")]
 fn run_all(items: &[Item<'_>], args: &SweepArgs) -> Vec<Summary> {
     let progress = Progress::new(items.len() as u64, args.json);
-    let (next, stop) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let (next, stop) = (AtomicUsize::new(0), interrupted());
     let over = deadline(args);
     let (send, receive) = mpsc::channel();
     let mut summaries = Vec::new();
@@ -140,8 +141,27 @@ fn run_all(items: &[Item<'_>], args: &SweepArgs) -> Vec<Summary> {
         // Runs that other jobs had under way would make the result depend on the number of jobs.
         summaries.truncate(at + 1);
     }
+    if summaries.len() < items.len() && !args.json {
+        println!("stopped after {} of {} runs", summaries.len(), items.len());
+    }
     summaries
 }
+
+/// Turns true at the first Ctrl-C, so that what was done is summed up; the second one ends the program.
+fn interrupted() -> Arc<AtomicBool> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let end = signal_hook::flag::register_conditional_shutdown(
+        SIGINT,
+        EXIT_INTERRUPTED,
+        Arc::clone(&stop),
+    );
+    let sum_up = end.and_then(|_| signal_hook::flag::register(SIGINT, Arc::clone(&stop)));
+    sum_up.expect("Ctrl-C can be listened to");
+    stop
+}
+
+/// What a shell says of a program that Ctrl-C has ended.
+const EXIT_INTERRUPTED: i32 = 130;
 
 /// One failure in one line.
 fn headline(summary: &Summary) -> String {

@@ -6,7 +6,7 @@
 
 use super::{Drawn, Workload, plain, watch};
 use crate::dice::Dice;
-use crate::history::{Bytes, LeaderKey, Request, Watch};
+use crate::history::{Bytes, LeaderKey, Request};
 use crate::scenario::plan::{Fill, Seen};
 use crate::workload::kv::everything;
 
