@@ -84,7 +84,7 @@ async fn member(folder: &Folder, flags: &[&str]) -> Member {
     member
 }
 
-/// Requests to all services; the answers were compared with those of etcd 3.6.5.
+/// Requests to all services. etcd 3.6.5 gives the same answers, but for the snapshot: what is in that is its own.
 const SERVICES: &str = r#"
 kv/put {"key":"Zm9v","value":"YmFy"}
 kv/put {"key":"Zm9v","value":"YmF6","prevKv":true}
@@ -105,7 +105,6 @@ kv/lease/timetolive {"ID":78}
 lease/leases {}
 kv/lease/leases {}
 lease/keepalive {"ID":77}{"ID":78} {"ID":77}
-lease/keepalive
 2 watch {"create_request":{"key":"Zm9v","start_revision":"1"}}
 1 watch {"create_request":{"key":"Zm9v","watch_id":7}}
 lock/lock {"name":"am9i","lease":77}
@@ -153,13 +152,11 @@ auth/authenticate {"name":"root","password":"root"}
 /// All services answer in JSON as etcd's gateway does. `GATEWAY_PORT` asks a fresh etcd on that port instead.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn services() {
-    if let Ok(port) = std::env::var("GATEWAY_PORT") {
-        insta::assert_snapshot!(answers(port.parse().unwrap(), SERVICES));
-        return;
-    }
     let folder = Folder::new("gateway");
     let member = member(&folder, &["--bcrypt-cost=4"]).await;
-    insta::assert_snapshot!(answers(member.client_port(), SERVICES));
+    let etcd = std::env::var("GATEWAY_PORT").ok();
+    let port = etcd.map_or(member.client_port(), |port| port.parse().unwrap());
+    insta::assert_snapshot!(answers(port, SERVICES));
 }
 
 /// Bodies that cannot be read, in words of our own.
@@ -176,6 +173,7 @@ kv/txn {"success":[{"request_range":{},"requestPut":{}}]}
 watch nothing
 watch {"create_request":7}
 maintenance/snapshot nothing
+lease/keepalive
 "#;
 
 /// What is no JSON, or not the message's, is refused before anything is done.
@@ -201,6 +199,7 @@ async fn methods_and_roots() {
     check("PUT", "/v3/watch", "501", not_allowed);
     let not_found = r#"{"code":5,"message":"Not Found"}"#;
     check("GET", "/v3/nothing", "404", not_found);
+    check("POST", "/v3/", "404", not_found);
     check("POST", "/v3/etcdserverpb.KV/Range", "404", not_found);
     let no_key = r#"{"code":3,"message":"etcdserver: key is not provided"}"#;
     check("POST", "/v3beta/kv/range", "400", no_key);

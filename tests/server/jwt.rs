@@ -11,6 +11,7 @@ use tonic::{Code, Request, Status};
 
 use crate::member::{Folder, Member, snowglobe, until};
 
+/// Keys that were made for these tests and protect nothing.
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys");
 
 fn auth(member: &Member) -> AuthClient<Channel> {

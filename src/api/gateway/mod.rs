@@ -38,7 +38,7 @@ use codec::Wire;
 
 /// The paths of the gateway, as the router takes them.
 pub(super) fn paths() -> impl Iterator<Item = String> {
-    calls::ROOTS.iter().map(|root| format!("{root}{{*call}}"))
+    calls::ROOTS.iter().flat_map(|root| [(*root).to_owned(), format!("{root}{{*call}}")])
 }
 
 /// See the module.

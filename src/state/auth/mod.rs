@@ -57,7 +57,7 @@ pub enum AuthAnswer {
         /// The auth revision.
         auth_revision: u64,
     },
-    /// The token that stands for the user from now on.
+    /// The token that stands for the user from now on; empty where the member signs its own.
     Token(String),
     /// Names of users or roles.
     Names(Vec<String>),
