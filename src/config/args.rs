@@ -181,8 +181,8 @@ pub struct ServeArgs {
     /// History that is kept: hours or a time such as 30m, or a number of revisions; 0 keeps all
     #[arg(long, default_value = "0", value_name = "AMOUNT")]
     auto_compaction_retention: String,
-    /// What clients show instead of their password: simple, or
-    /// jwt,sign-method=RS256,priv-key=FILE[,pub-key=FILE][,ttl=5m]
+    /// What clients show instead of their password: simple, or as in
+    /// jwt,sign-method=RS256,priv-key=FILE,pub-key=FILE,ttl=5m; the last two may be left out
     #[arg(long, default_value = "simple", value_name = "KIND[,OPTIONS]")]
     auth_token: AuthToken,
     /// Seconds that a client with a simple token may stay silent before it must authenticate anew

@@ -300,7 +300,7 @@ impl Config {
     /// The largest JSON object that the gateway takes in.
     #[must_use]
     pub fn max_json_bytes(&self) -> usize {
-        self.max_frame_bytes() * self.limits.gateway_json_factor
+        self.max_frame_bytes().saturating_mul(self.limits.gateway_json_factor)
     }
 
     /// Checks what can be checked without touching the machine.
