@@ -17,7 +17,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     ];
     println!("cargo::rerun-if-changed={}", folder.display());
     let descriptors = protox::compile(files, [&folder])?;
-    // The conformance suite speaks the API from its description, not through generated clients.
+    // The JSON gateway and the conformance suite speak the API from its description, not through generated code.
     let api = PathBuf::from(std::env::var("OUT_DIR")?).join("api.descriptors");
     #[allow(clippy::disallowed_methods, reason = "a build script has no host")]
     std::fs::write(api, prost::Message::encode_to_vec(&descriptors))?;

@@ -207,6 +207,8 @@ refusals! {
     AuthOldRevision, InvalidArgument, true, "etcdserver: revision of auth store is old";
     /// The member does not know the token.
     InvalidAuthToken, Unauthenticated, false, "etcdserver: invalid auth token";
+    /// A token was to be signed by a member that can only check them; etcd sends this one with code Unknown.
+    VerifyOnly, Unknown, false, "auth: token signing attempted with verify-only key";
     /// The member has too much to apply; etcd sends this one with code Unknown.
     TooManyRequests, Unknown, false, "etcdserver: too many requests";
     /// No leader is known.

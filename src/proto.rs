@@ -7,6 +7,9 @@
     reason = "generated code"
 )]
 
+/// The description of all of it: messages and services can be found and spoken by their names alone.
+pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/api.descriptors"));
+
 /// Keys, values and events.
 pub mod mvccpb {
     tonic::include_proto!("mvccpb");

@@ -96,6 +96,7 @@ macro_rules! limits {
 limits!(
     request_timeout_base_ms,
     request_overhead_bytes,
+    gateway_json_factor,
     commit_apply_gap_max,
     loop_queue_requests,
     proposals_in_flight_max,

@@ -91,14 +91,19 @@ impl Auth for Api {
                 tracing::warn!("a wrong password was given for user {name:?}");
                 return Err(status(Refusal::AuthFailed));
             }
-            let authenticate =
-                InternalAuthenticateRequest { name: name.clone(), simple_token: self.token() };
+            // A token that says all itself is no word to be remembered.
+            let simple_token = if self.jwt.is_some() { String::new() } else { self.token() };
+            let authenticate = InternalAuthenticateRequest { name: name.clone(), simple_token };
             let request =
                 InternalRaftRequest { authenticate: Some(authenticate), ..Default::default() };
             let caller = Caller { user: String::new(), auth_revision };
             match self.handle.propose_as(&caller, request).await {
                 Ok(state::Response::Auth { revision, answer: AuthAnswer::Token(token) }) => {
                     let header = self.header(revision);
+                    let token = match &self.jwt {
+                        Some(jwt) => jwt.sign(&name, auth_revision)?,
+                        None => token,
+                    };
                     return Ok(Response::new(AuthenticateResponse { header, token }));
                 }
                 Ok(_) => return Err(super::wrong_kind()),

@@ -185,7 +185,7 @@ where
 impl Store {
     /// Who it is for, now: what a token stands for may change while its client waits.
     async fn caller(&self) -> Result<Caller, Failure> {
-        Ok(self.api.handle.caller(self.token.as_deref()).await?)
+        Ok(self.api.bearer(self.token.as_deref()).await?)
     }
 
     async fn propose(&self, request: InternalRaftRequest) -> Result<state::Response, Failure> {

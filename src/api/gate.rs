@@ -22,9 +22,18 @@ pub(super) fn token(metadata: &MetadataMap) -> Option<String> {
 }
 
 impl Api {
+    /// Whom a token stands for; nobody without one, or while authentication is off.
+    pub(super) async fn bearer(&self, token: Option<&str>) -> Result<Caller, Refusal> {
+        match (&self.jwt, token) {
+            (None, _) => self.handle.caller(token).await,
+            (Some(jwt), Some(token)) if self.handle.auth_enabled() => jwt.caller(token),
+            (Some(_), _) => Ok(Caller::default()),
+        }
+    }
+
     /// Who asks; may be nobody.
     pub(super) async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        self.handle.caller(token(metadata).as_deref()).await.map_err(status)
+        self.bearer(token(metadata).as_deref()).await.map_err(status)
     }
 
     /// Who asks, where nobody may not.

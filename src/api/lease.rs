@@ -115,7 +115,7 @@ impl Lease for Api {
 
 impl Api {
     async fn renew(&self, token: Option<&str>, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
-        let caller = self.handle.caller(token).await.map_err(status)?;
+        let caller = self.bearer(token).await.map_err(status)?;
         if self.handle.auth_enabled() && caller.is_nobody() {
             return Err(status(Refusal::UserEmpty));
         }

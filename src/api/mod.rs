@@ -14,9 +14,11 @@ mod cluster;
 mod concurrency;
 mod election;
 mod gate;
+mod gateway;
 mod health;
 mod http;
 pub(crate) mod image;
+mod jwt;
 mod kv;
 mod learner;
 mod lease;
@@ -48,6 +50,8 @@ use crate::state::Caller;
 use crate::watch::Watches;
 use crate::{raft, state};
 
+pub use jwt::Jwt;
+
 /// Everything that clients can call.
 #[must_use]
 pub fn routes(
@@ -55,13 +59,15 @@ pub fn routes(
     watches: &Watches,
     host: &Arc<dyn Host>,
     config: &Arc<Config>,
+    jwt: &Option<Arc<Jwt>>,
 ) -> Routes {
     let (watches, config) = (watches.clone(), Arc::clone(config));
     let waits = Arc::new(Semaphore::new(config.limits.lock_waits_max));
     let hashes = Arc::new(Semaphore::new(config.limits.auth_hashes_max));
     let (handle, host) = (handle.clone(), Arc::clone(host));
     let learners = learner::LearnerLayer(handle.clone());
-    let api = Api { handle, watches, host, waits, hashes, config: Arc::clone(&config) };
+    let api =
+        Api { handle, watches, host, waits, hashes, jwt: jwt.clone(), config: Arc::clone(&config) };
     let frame_bytes_max = config.max_frame_bytes();
     // Answers are bounded by what is stored; etcd does not limit them either.
     let kv = KvServer::new(api.clone())
@@ -78,9 +84,11 @@ pub fn routes(
         .add_service(HealthServer::new(api.clone()))
         .add_service(MaintenanceServer::new(api.clone()));
     let translated = services.into_axum_router().layer(MapResponseLayer::new(too_large));
-    let translated = translated.layer(learners);
+    let grpc = translated.layer(learners);
+    let gateway = gateway::Gateway::new(Routes::from(grpc.clone()).prepare(), &config);
+    let all = http::pages(&api).fold(grpc, |router, (path, page)| router.route_service(path, page));
     let all =
-        http::pages(&api).fold(translated, |router, (path, page)| router.route_service(path, page));
+        gateway::paths().fold(all, |router, path| router.route_service(&path, gateway.clone()));
     Routes::from(all).prepare()
 }
 
@@ -112,6 +120,8 @@ struct Api {
     waits: Arc<Semaphore>,
     /// Places for passwords that are being hashed or compared.
     hashes: Arc<Semaphore>,
+    /// Signs and checks tokens, where members remember none.
+    jwt: Option<Arc<Jwt>>,
     /// For dice: salts and tokens.
     host: Arc<dyn Host>,
     config: Arc<Config>,

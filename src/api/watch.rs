@@ -183,7 +183,7 @@ impl Session {
     /// Whether the client may watch what it wants to. Asked once: a watch outlives what its client may.
     async fn permit(&self, request: &WatchCreateRequest) -> Result<(), Refusal> {
         let handle = &self.api.handle;
-        let caller = handle.caller(self.token.as_deref()).await?;
+        let caller = self.api.bearer(self.token.as_deref()).await?;
         // No key at all means the first there can be.
         let key =
             if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key.clone() };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
-use super::{AutoCompaction, ClusterState, Config, Limits, Url, file};
+use super::{AuthToken, AutoCompaction, ClusterState, Config, Limits, Url, file};
 use crate::error::{Error, Result};
 
 /// What a command line asks for.
@@ -181,10 +181,11 @@ pub struct ServeArgs {
     /// History that is kept: hours or a time such as 30m, or a number of revisions; 0 keeps all
     #[arg(long, default_value = "0", value_name = "AMOUNT")]
     auto_compaction_retention: String,
-    /// What clients show instead of their password; only `simple` is served
-    #[arg(long, default_value = "simple", value_name = "KIND", value_parser = ["simple"])]
-    auth_token: String,
-    /// Seconds that a client may stay silent before it must authenticate anew
+    /// What clients show instead of their password: simple, or as in
+    /// jwt,sign-method=RS256,priv-key=FILE,pub-key=FILE,ttl=5m; the last two may be left out
+    #[arg(long, default_value = "simple", value_name = "KIND[,OPTIONS]")]
+    auth_token: AuthToken,
+    /// Seconds that a client with a simple token may stay silent before it must authenticate anew
     #[arg(long, default_value_t = 300, value_name = "SECONDS")]
     auth_token_ttl: u64,
     /// How hard a password is to try out, from 4 to 31: each step doubles the work
@@ -313,6 +314,7 @@ impl ServeArgs {
             corrupt_check_time_ms: self.corrupt_check_time,
             auto_compaction: retention(self.auto_compaction_mode, &self.auto_compaction_retention)
                 .map_err(|why| Error::Config(format!("--auto-compaction-retention: {why}")))?,
+            auth_token: self.auth_token,
             auth_token_ttl_s: self.auth_token_ttl,
             bcrypt_cost: self.bcrypt_cost,
             limits: Limits::default(),
@@ -396,7 +398,7 @@ impl std::str::FromStr for InitialCluster {
 }
 
 /// A time as Go writes it (`10ms`, `1s`, `2m`), or a bare number of milliseconds.
-fn milliseconds(text: &str) -> std::result::Result<u64, String> {
+pub(super) fn milliseconds(text: &str) -> std::result::Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
     let unit_ms = match &text[digits.len()..] {
         "" | "ms" => 1,

@@ -7,6 +7,9 @@ pub struct Limits {
     pub request_timeout_base_ms: u64,
     /// Room in a gRPC frame around a request of the largest size, as etcd's 512 KiB.
     pub request_overhead_bytes: usize,
+    /// Bytes of JSON that the gateway takes in for each byte of the largest gRPC frame: base64 makes four of three,
+    /// names and quotes come on top.
+    pub gateway_json_factor: usize,
     /// Committed but not yet applied entries above which proposals are refused, as etcd's 5000.
     pub commit_apply_gap_max: u64,
     /// Requests waiting for the loop. Together with the largest request this bounds memory; a full
@@ -170,6 +173,7 @@ impl Default for Limits {
         Self {
             request_timeout_base_ms: 5000,
             request_overhead_bytes: 512 * 1024,
+            gateway_json_factor: 2,
             commit_apply_gap_max: 5000,
             loop_queue_requests: 4096,
             proposals_in_flight_max: 4096,

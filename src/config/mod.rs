@@ -11,11 +11,13 @@
 //! * Member and cluster ids follow etcd's arithmetic, so that they are the same on every member.
 
 mod args;
+mod auth_token;
 mod file;
 mod limits;
 mod url;
 
 pub use args::{Command, ServeArgs, parse};
+pub use auth_token::{AuthToken, JwtOptions};
 pub use limits::Limits;
 pub use url::Url;
 
@@ -84,7 +86,9 @@ pub struct Config {
     pub corrupt_check_time_ms: u64,
     /// What old revisions are removed by themselves.
     pub auto_compaction: AutoCompaction,
-    /// Seconds that a token stands for its user after it was used last.
+    /// What clients show instead of their password.
+    pub auth_token: AuthToken,
+    /// Seconds that a simple token stands for its user after it was used last.
     pub auth_token_ttl_s: u64,
     /// How hard a password is to try out: each step doubles the work of hashing it.
     pub bcrypt_cost: u32,
@@ -165,6 +169,7 @@ impl Default for Config {
             initial_corrupt_check: false,
             corrupt_check_time_ms: 0,
             auto_compaction: AutoCompaction::Off,
+            auth_token: AuthToken::Simple,
             auth_token_ttl_s: 300,
             bcrypt_cost: 10,
             limits: Limits::default(),
@@ -290,6 +295,12 @@ impl Config {
     #[must_use]
     pub fn max_frame_bytes(&self) -> usize {
         self.max_request_bytes + self.limits.request_overhead_bytes
+    }
+
+    /// The largest JSON object that the gateway takes in.
+    #[must_use]
+    pub fn max_json_bytes(&self) -> usize {
+        self.max_frame_bytes().saturating_mul(self.limits.gateway_json_factor)
     }
 
     /// Checks what can be checked without touching the machine.

@@ -53,6 +53,7 @@ impl Server {
     /// [`Error::Corrupt`] and [`Error::Io`] where what is on disk cannot be used.
     pub async fn start(host: Arc<dyn Host>, config: Config) -> Result<Self> {
         config.validate()?;
+        let jwt = api::Jwt::read(&*host.disk(), host.clock(), &config)?;
         let (config, joined) = identify(&host, config).await?;
         let config = Arc::new(config);
         let lock = folder::claim(&*host.disk(), &config).await?;
@@ -70,7 +71,7 @@ impl Server {
         let peers = Connections::new(host.clock(), &config);
         let (watches, watching) = watch::start(&handle, changes, host.clock(), &config.limits);
         for listener in client_listeners {
-            clients.accept(listener, api::routes(&handle, &watches, &host, &config));
+            clients.accept(listener, api::routes(&handle, &watches, &host, &config, &jwt));
         }
         for listener in peer_listeners {
             peers.accept(listener, peer_routes.clone());

@@ -5,12 +5,9 @@ use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor, MethodDes
 use tonic::Status;
 use tonic::codec::{Codec, DecodeBuf, Decoder, EncodeBuf, Encoder};
 
-/// What build.rs compiled from `src/api/proto`.
-const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/api.descriptors"));
-
 /// The description of the API.
 pub(crate) fn pool() -> DescriptorPool {
-    DescriptorPool::decode(DESCRIPTORS).expect("build.rs wrote it")
+    DescriptorPool::decode(snowglobe::proto::DESCRIPTORS).expect("build.rs wrote it")
 }
 
 /// The method that a case calls `service` and `method`.

@@ -9,6 +9,9 @@
 mod answers;
 mod auth;
 mod crash;
+mod gateway;
+mod http;
+mod jwt;
 mod leases;
 mod locks;
 mod maintenance;

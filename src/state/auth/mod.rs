@@ -57,7 +57,7 @@ pub enum AuthAnswer {
         /// The auth revision.
         auth_revision: u64,
     },
-    /// The token that stands for the user from now on.
+    /// The token that stands for the user from now on; empty where the member signs its own.
     Token(String),
     /// Names of users or roles.
     Names(Vec<String>),
@@ -242,6 +242,10 @@ impl State {
         self.password(&request.name)?;
         if checked_at != self.auth.revision {
             return Err(Refusal::AuthOldRevision);
+        }
+        // A member that signs its tokens has no word for the others to remember.
+        if request.simple_token.is_empty() {
+            return Ok(AuthAnswer::Token(String::new()));
         }
         // The entry's index makes it unlike any other token; whoever shows it tells with it how far
         // a member must be to know it.

@@ -9,7 +9,7 @@
 //! auth give|take USER ROLE
 //! auth allow ROLE read|write|readwrite KEY [END] | auth forbid ROLE KEY [END]
 //! auth show user|role NAME
-//! auth token NAME WORD          for a password that was right at the auth revision in the header
+//! auth token NAME [WORD]        for a password that was right at the auth revision in the header
 //! as USER REVISION REQUEST      any request, by a user whom a member knew at that auth revision
 //! ```
 
@@ -114,7 +114,7 @@ pub(super) fn answer(answer: AuthAnswer) -> String {
         AuthAnswer::Status { enabled, auth_revision } => {
             format!("{} auth_revision={auth_revision}", if enabled { "on" } else { "off" })
         }
-        AuthAnswer::Token(token) => format!("token {token}"),
+        AuthAnswer::Token(token) => format!("token {token}").trim_end().to_owned(),
         AuthAnswer::Names(names) => names.join(" "),
         AuthAnswer::Permissions(all) => {
             let line = |permission: &Permission| {
