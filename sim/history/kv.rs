@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Bytes, Request, is_default};
 
 /// Read keys.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Range {
     /// First key.
@@ -49,7 +49,7 @@ pub struct Range {
 }
 
 /// Order of a range's answer.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SortOrder {
     /// As the store finds them.
@@ -62,7 +62,7 @@ pub enum SortOrder {
 }
 
 /// What a range's order goes by.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum SortTarget {
     /// The key.
@@ -79,7 +79,7 @@ pub enum SortTarget {
 }
 
 /// Write one key.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Put {
     /// The key.
@@ -101,7 +101,7 @@ pub struct Put {
 }
 
 /// Delete keys.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct DeleteRange {
     /// First key.
@@ -115,7 +115,7 @@ pub struct DeleteRange {
 }
 
 /// Compare, then do one of two lists.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Txn {
     /// All must hold for `success` to be done.
@@ -127,7 +127,7 @@ pub struct Txn {
 }
 
 /// One condition.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 pub struct Compare {
     /// First key.
     pub key: Bytes,
@@ -141,7 +141,7 @@ pub struct Compare {
 }
 
 /// How to compare (the key's property on the left).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CompareResult {
     /// `==`
@@ -155,7 +155,7 @@ pub enum CompareResult {
 }
 
 /// What to compare, and with what.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum CompareTarget {
     /// The version; 0 for a missing key.
@@ -171,7 +171,7 @@ pub enum CompareTarget {
 }
 
 /// A key with its history's numbers.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct KeyValue {
     /// The key.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::{Bytes, DeleteRange, LeaderKey, Put, Range, Txn, is_default};
 
 /// What a client can ask.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Request {
     /// Read keys.
@@ -194,7 +194,7 @@ pub enum Request {
 }
 
 /// What a permission allows.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum PermissionKind {
     /// To read, and to watch.
@@ -239,7 +239,7 @@ impl Request {
 }
 
 /// What a watch asks for.
-#[derive(Clone, Debug, PartialEq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct Watch {
     /// First key.

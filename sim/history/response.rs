@@ -145,7 +145,7 @@ pub enum Body {
 }
 
 /// A leadership, as a campaign is answered.
-#[derive(Clone, Debug, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash, Default, Serialize, Deserialize)]
 pub struct LeaderKey {
     /// Name of the election.
     pub name: Bytes,

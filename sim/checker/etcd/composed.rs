@@ -14,11 +14,8 @@ use crate::history::{
     Put, Request, Response, Txn,
 };
 
-/// The history with those writes added behind each such operation; `None` if there is none.
-pub(super) fn with_writes(operations: &[Operation]) -> Option<Vec<Operation>> {
-    if !operations.iter().any(is_composed) {
-        return None;
-    }
+/// The history with those writes added behind each such operation.
+pub(super) fn with_writes(operations: &[Operation]) -> Vec<Operation> {
     let mut all = Vec::with_capacity(operations.len() * 2);
     for operation in operations {
         all.push(operation.clone());
@@ -28,7 +25,7 @@ pub(super) fn with_writes(operations: &[Operation]) -> Option<Vec<Operation>> {
             all.push(Operation { request, response, error: None, outcome, ..operation.clone() });
         }
     }
-    Some(all)
+    all
 }
 
 /// Whether an operation is done by other operations.

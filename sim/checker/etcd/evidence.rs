@@ -184,7 +184,8 @@ impl<'a> Evidence<'a> {
     }
 
     fn list_unknowns(&mut self, history: &History<'a>) {
-        let mut groups: BTreeMap<String, u32> = BTreeMap::new();
+        // A revocation ends its lease at some time of its own even where it finds no keys: none stands for another.
+        let mut groups: HashMap<(&Request, Option<u32>), u32> = HashMap::new();
         for index in history.by_call.iter().copied() {
             let place = &history.places[index as usize];
             if !matches!(place.kind, Kind::Unknown | Kind::Revocation) {
@@ -192,11 +193,7 @@ impl<'a> Evidence<'a> {
             }
             let request = &history.operations[index as usize].request;
             let next = groups.len() as u32;
-            // A revocation ends its lease at some time of its own even where it finds no keys: none stands for another.
-            let alike = match request {
-                Request::LeaseRevoke { .. } => format!("{request:?} by {index}"),
-                _ => format!("{request:?}"),
-            };
+            let alone = matches!(request, Request::LeaseRevoke { .. }).then_some(index);
             let mut unknown = Unknown {
                 op: index,
                 request,
@@ -207,7 +204,7 @@ impl<'a> Evidence<'a> {
                 puts: Vec::new(),
                 deletes: Vec::new(),
                 is_txn: matches!(request, Request::Txn(_)),
-                group: *groups.entry(alike).or_insert(next),
+                group: *groups.entry((request, alone)).or_insert(next),
             };
             effects(history, request, &mut unknown);
             self.unknowns.push(unknown);

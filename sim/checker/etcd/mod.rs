@@ -87,6 +87,8 @@ struct History<'a> {
     watches: Vec<u32>,
     /// The revisions they were told of.
     told: Vec<Told>,
+    /// Whether an operation is done by other operations.
+    has_composed: bool,
 }
 
 /// A watch was told of a revision, which therefore existed.
@@ -103,6 +105,7 @@ impl<'a> History<'a> {
         let mut places = Vec::with_capacity(operations.len());
         let mut glimpses = Vec::with_capacity(operations.len());
         let mut numbering = Numbering::new(operations.len());
+        let mut has_composed = false;
         for (number, block) in operations.chunks(BLOCK).enumerate() {
             for (at, operation) in block.iter().enumerate() {
                 faults.look(number * BLOCK + at, operation);
@@ -114,6 +117,7 @@ impl<'a> History<'a> {
             }
             for operation in block {
                 numbering.add(operation);
+                has_composed |= composed::is_composed(operation);
             }
         }
         let mut by_call: Vec<u32> = (0..operations.len() as u32).collect();
@@ -121,10 +125,17 @@ impl<'a> History<'a> {
             by_call.sort_by_key(|index| places[*index as usize].call);
         }
         let keys = numbering.finish();
-        let writers = OnceCell::new();
-        let (watches, told) = (Vec::new(), Vec::new());
-        let mut history =
-            Self { operations, places, glimpses, by_call, keys, writers, watches, told };
+        let mut history = Self {
+            operations,
+            places,
+            glimpses,
+            by_call,
+            keys,
+            writers: OnceCell::new(),
+            watches: Vec::new(),
+            told: Vec::new(),
+            has_composed,
+        };
         history.hear_watches();
         history
     }
@@ -194,7 +205,7 @@ pub(super) fn check_and(operations: &[Operation], also: Option<Also<'_>>) -> Rep
     if !report.malformed.is_empty() {
         return report;
     }
-    let composed = composed::with_writes(operations);
+    let composed = history.has_composed.then(|| composed::with_writes(operations));
     let mut history = match &composed {
         // What is added overlaps its origin, which is no fault.
         Some(composed) => History::new(composed, &mut Faults::default()),

@@ -16,6 +16,8 @@
 //!
 //! Each step of the search is counted, so that it can stop and go on: [`Search::advance`].
 
+use std::hash::BuildHasherDefault;
+
 use super::Call;
 use super::bits::Bits;
 use super::fast::FastMap;
@@ -110,14 +112,16 @@ impl<'a, M: Model, O: Bits, U: Bits> Search<'a, M, O, U> {
         let overwrites =
             |group: &usize| task.classes[task.groups[*group].class as usize].overwrites;
         let noticing = (0..task.groups.len()).filter(|group| !overwrites(group)).collect();
+        // An order passes through at least so many configurations: tables that grow are built several times over.
+        let least = task.due.len();
         Self {
             model,
             calls,
             space,
-            seen: FastMap::default(),
-            frames: Vec::new(),
-            placed: Vec::new(),
-            candidates: Vec::new(),
+            seen: FastMap::with_capacity_and_hasher(least, BuildHasherDefault::default()),
+            frames: Vec::with_capacity(least),
+            placed: Vec::with_capacity(least),
+            candidates: Vec::with_capacity(least),
             occupant,
             at: 0,
             ready: Vec::new(),

@@ -1,6 +1,6 @@
 //! States by number, and where each class of operations leads from each: every step of the model is done once.
 
-use std::hash::BuildHasher as _;
+use std::hash::{BuildHasher as _, BuildHasherDefault};
 
 use super::Call;
 use super::fast::FastMap;
@@ -31,17 +31,20 @@ impl<'a, M: Model> Space<'a, M> {
     /// Only the first state, which is number 0.
     pub fn new(model: &'a M, calls: &'a [Call<M::Op>], task: &Task) -> Self {
         let row = if task.classes.len() <= ROW_MAX { task.classes.len() } else { 0 };
+        // As many states as there are different operations, more or less.
+        let about = task.classes.len();
+        let steps = if row > 0 { 0 } else { 2 * about };
         let mut space = Self {
             model,
             calls,
-            states: Vec::new(),
+            states: Vec::with_capacity(about),
             is_dead: task.study(model, calls),
             heap: 0,
-            by_hash: FastMap::default(),
-            same_hash: Vec::new(),
+            by_hash: FastMap::with_capacity_and_hasher(about, BuildHasherDefault::default()),
+            same_hash: Vec::with_capacity(about),
             rows: Vec::new(),
             row,
-            steps: FastMap::default(),
+            steps: FastMap::with_capacity_and_hasher(steps, BuildHasherDefault::default()),
         };
         space.number(model.init());
         space
