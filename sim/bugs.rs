@@ -225,6 +225,8 @@ fn compile(root: &Path, tree: &Path, verb: &str) -> Result<(), String> {
         .current_dir(tree)
         .args([verb, "--quiet", "--release", "--bin", "sim"])
         .args(["--config", "build.rustflags=['--cfg=madsim']"])
+        // For one hunt it is worth more to be compiled soon than to run fast.
+        .args(["--config", "profile.release.package.snowglobe.codegen-units=16"])
         .arg("--target-dir")
         .arg(root.join("target/sim"))
         .env("CC", compiler("CC", "cc"))
