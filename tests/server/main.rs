@@ -8,12 +8,14 @@
 
 mod answers;
 mod auth;
+mod bad_input;
 mod crash;
 mod leases;
 mod locks;
 mod maintenance;
 mod member;
 mod members;
+mod overload;
 mod pages;
 mod starts;
 mod watches;
