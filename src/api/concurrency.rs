@@ -195,7 +195,7 @@ impl Store {
 
     pub(super) async fn range(&self, range: RangeRequest) -> Result<RangeResponse, Failure> {
         let caller = self.caller().await?;
-        let mut response = self.api.handle.range(caller, range).await?;
+        let (mut response, _) = self.api.handle.range(caller, range).await?;
         self.api.complete(&mut response.header);
         Ok(response)
     }

@@ -247,6 +247,10 @@ impl Plain {
             "The revision up to which history is gone.",
             status.compact_revision.max(0).unsigned_abs(),
         );
+        if let Some(bytes) = self.api.host.resident_bytes() {
+            let help = "Bytes of memory that the process holds.";
+            metrics.gauge("process_resident_memory_bytes", help, bytes);
+        }
         metrics.labelled("etcd_server_id", "This member.", "server_id", &format!("{id:x}"));
         metrics.labelled(
             "etcd_server_version",

@@ -1,8 +1,9 @@
 //! The KV service: ranges, puts, deletes, txns and compactions.
 
+use prost::Message as _;
 use tonic::{Request, Response, Status};
 
-use super::{Api, status};
+use super::{Api, held, status};
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::kv_server::Kv;
 use crate::proto::etcdserverpb::{
@@ -12,13 +13,15 @@ use crate::proto::etcdserverpb::{
 };
 use crate::state::{self, validate};
 
-/// The answer of one kind, with this member's header; any other kind is a bug of ours.
+/// The answer of one kind, with this member's header, counted until its client has taken it; any other kind is a bug of
+/// ours.
 macro_rules! answer {
     ($api:expr, $response:expr, $kind:ident) => {
         match $response {
             state::Response::$kind(mut response) => {
                 $api.complete(&mut response.header);
-                Ok(Response::new(response))
+                let held = $api.handle.hold(response.encoded_len());
+                Ok(held::until_taken(response, held))
             }
             _ => Err(super::wrong_kind()),
         }
@@ -37,9 +40,9 @@ impl Kv for Api {
             return Err(status(Refusal::NotSupportedForLearner));
         }
         let caller = self.caller(&metadata).await?;
-        let mut response = self.handle.range(caller, request).await.map_err(status)?;
+        let (mut response, held) = self.handle.range(caller, request).await.map_err(status)?;
         self.complete(&mut response.header);
-        Ok(Response::new(response))
+        Ok(held::until_taken(response, held))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
@@ -57,6 +60,7 @@ impl Kv for Api {
         let (metadata, _, request) = request.into_parts();
         validate::delete_range(&request).map_err(status)?;
         let caller = self.caller(&metadata).await?;
+        self.handle.check_room().map_err(status)?;
         let request = InternalRaftRequest { delete_range: Some(request), ..Default::default() };
         answer!(self, self.propose(&caller, request).await?, DeleteRange)
     }
@@ -66,10 +70,12 @@ impl Kv for Api {
         validate::txn(&request, self.config.max_txn_ops).map_err(status)?;
         let caller = self.caller(&metadata).await?;
         if state::is_read_only(&request) {
-            let mut response = self.handle.txn_read_only(caller, request).await.map_err(status)?;
+            let answer = self.handle.txn_read_only(caller, request).await.map_err(status)?;
+            let (mut response, held) = answer;
             self.complete(&mut response.header);
-            return Ok(Response::new(response));
+            return Ok(held::until_taken(response, held));
         }
+        self.handle.check_room().map_err(status)?;
         let request = InternalRaftRequest { txn: Some(request), ..Default::default() };
         answer!(self, self.propose(&caller, request).await?, Txn)
     }

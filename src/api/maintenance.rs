@@ -19,6 +19,9 @@ use crate::state::{self, KeysHash};
 /// The etcd release whose API is served: clients choose by it what they may ask for.
 pub(super) const ETCD_VERSION: &str = "3.6.0";
 
+/// The same without the patch, by which a cluster is known.
+const CLUSTER_VERSION: &str = "3.6";
+
 /// The version before that one.
 const DOWNGRADE_TARGET: (u64, u64) = (3, 5);
 
@@ -64,7 +67,7 @@ impl Maintenance for Api {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        self.known_caller(request.metadata()).await?;
+        self.admin(request.metadata()).await?;
         let now = self.handle.status().await.map_err(status)?;
         let no_leader = (now.leader == 0).then(|| Refusal::NoLeader.text().to_owned());
         let bytes = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
@@ -123,7 +126,7 @@ impl Maintenance for Api {
             Ok(DowngradeAction::Validate) => match target(&version) {
                 Ok(target) if target == DOWNGRADE_TARGET => {
                     let header = self.header(self.handle.revision());
-                    let version = ETCD_VERSION.to_owned();
+                    let version = CLUSTER_VERSION.to_owned();
                     return Ok(Response::new(DowngradeResponse { header, version }));
                 }
                 Ok(_) => Refusal::InvalidDowngradeTargetVersion,

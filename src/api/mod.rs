@@ -16,6 +16,7 @@ mod election;
 mod gate;
 mod gateway;
 mod health;
+mod held;
 mod http;
 pub(crate) mod image;
 mod jwt;
@@ -24,9 +25,11 @@ mod learner;
 mod lease;
 mod lock;
 mod maintenance;
+mod slow;
 mod watch;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use tokio::sync::Semaphore;
 use tonic::service::Routes;
@@ -66,25 +69,31 @@ pub fn routes(
     let hashes = Arc::new(Semaphore::new(config.limits.auth_hashes_max));
     let (handle, host) = (handle.clone(), Arc::clone(host));
     let learners = learner::LearnerLayer(handle.clone());
+    let slow = Duration::from_millis(config.warning_unary_request_duration_ms);
+    let slow = slow::SlowLayer { clock: host.clock(), slow };
     let api =
         Api { handle, watches, host, waits, hashes, jwt: jwt.clone(), config: Arc::clone(&config) };
     let frame_bytes_max = config.max_frame_bytes();
     // Answers are bounded by what is stored; etcd does not limit them either.
-    let kv = KvServer::new(api.clone())
-        .max_decoding_message_size(frame_bytes_max)
-        .max_encoding_message_size(usize::MAX);
-    let watch = WatchServer::new(api.clone()).max_encoding_message_size(usize::MAX);
-    let services = Routes::new(kv)
-        .add_service(watch)
-        .add_service(LeaseServer::new(api.clone()))
-        .add_service(ClusterServer::new(api.clone()))
-        .add_service(AuthServer::new(api.clone()))
-        .add_service(LockServer::new(api.clone()))
-        .add_service(ElectionServer::new(api.clone()))
-        .add_service(HealthServer::new(api.clone()))
-        .add_service(MaintenanceServer::new(api.clone()));
+    macro_rules! service {
+        ($server:ident) => {
+            $server::new(api.clone())
+                .max_decoding_message_size(frame_bytes_max)
+                .max_encoding_message_size(usize::MAX)
+        };
+    }
+    let services = Routes::new(service!(KvServer))
+        .add_service(service!(WatchServer))
+        .add_service(service!(LeaseServer))
+        .add_service(service!(ClusterServer))
+        .add_service(service!(AuthServer))
+        .add_service(service!(LockServer))
+        .add_service(service!(ElectionServer))
+        .add_service(service!(HealthServer))
+        .add_service(service!(MaintenanceServer));
     let translated = services.into_axum_router().layer(MapResponseLayer::new(too_large));
-    let grpc = translated.layer(learners);
+    let translated = translated.layer(MapResponseLayer::new(held::layer));
+    let grpc = translated.layer(learners).layer(slow);
     let gateway = gateway::Gateway::new(Routes::from(grpc.clone()).prepare(), &config);
     let all = http::pages(&api).fold(grpc, |router, (path, page)| router.route_service(path, page));
     let all =
@@ -96,19 +105,22 @@ pub fn routes(
 /// is given the code and the words of etcd's own gRPC library.
 fn too_large<B>(mut response: ::http::Response<B>) -> ::http::Response<B> {
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
-    let is_frame = status.message().starts_with("Error, decoded message length too large");
-    if status.code() == Code::OutOfRange && is_frame {
-        let numbers: Vec<&str> = status
-            .message()
-            .split(|c: char| !c.is_ascii_digit())
-            .filter(|digits| !digits.is_empty())
-            .collect();
-        let text = format!("grpc: received message larger than max ({})", numbers.join(" vs. "));
-        let status = Status::resource_exhausted(text);
+    if status.code() == Code::OutOfRange {
         // A text of ASCII letters and digits always fits a header.
-        let _ = status.add_header(response.headers_mut());
+        let _ = not_received(status).add_header(response.headers_mut());
     }
     response
+}
+
+/// The same for a message on a stream.
+fn not_received(status: Status) -> Status {
+    if !status.message().starts_with("Error, decoded message length too large") {
+        return status;
+    }
+    let digits = status.message().split(|c: char| !c.is_ascii_digit());
+    let numbers: Vec<&str> = digits.filter(|digits| !digits.is_empty()).collect();
+    let text = format!("grpc: received message larger than max ({})", numbers.join(" vs. "));
+    Status::resource_exhausted(text)
 }
 
 /// What every service needs: the way to the loop, and the limits.

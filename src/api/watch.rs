@@ -124,7 +124,8 @@ impl Session {
                 request = requests.message(), if speaks => match request {
                     Ok(Some(request)) => self.on_request(request).await?,
                     Ok(None) => speaks = false,
-                    Err(_) => return Err(Over::Gone),
+                    // Such as one that is no message at all.
+                    Err(status) => return Err(Over::Said(super::not_received(status))),
                 },
                 news = self.stream.next() => match news {
                     Some(news) => self.on_news(news).await?,

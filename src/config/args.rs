@@ -153,6 +153,18 @@ pub struct ServeArgs {
     /// Most requests under way on one connection
     #[arg(long, default_value_t = u32::MAX, value_name = "COUNT")]
     max_concurrent_streams: u32,
+    /// Time without a word after which a client is asked whether it is there
+    #[arg(long, default_value = "2h", value_name = "TIME", value_parser = milliseconds)]
+    grpc_keepalive_interval: u64,
+    /// Time for the answer, after which the connection is closed
+    #[arg(long, default_value = "20s", value_name = "TIME", value_parser = milliseconds)]
+    grpc_keepalive_timeout: u64,
+    /// Time above which it is logged that applying entries, or reading, was slow
+    #[arg(long, default_value = "100ms", value_name = "TIME", value_parser = milliseconds)]
+    warning_apply_duration: u64,
+    /// Time above which a request is logged as slow
+    #[arg(long, default_value = "300ms", value_name = "TIME", value_parser = milliseconds)]
+    warning_unary_request_duration: u64,
     /// Ask whether an election could be won before disturbing the cluster with it
     #[arg(long, default_value_t = true, num_args = 0..=1, require_equals = true,
           default_missing_value = "true", action = clap::ArgAction::Set, value_name = "BOOL")]
@@ -305,6 +317,10 @@ impl ServeArgs {
             max_request_bytes: self.max_request_bytes,
             max_txn_ops: self.max_txn_ops,
             max_concurrent_streams: self.max_concurrent_streams,
+            grpc_keepalive_interval_ms: self.grpc_keepalive_interval,
+            grpc_keepalive_timeout_ms: self.grpc_keepalive_timeout,
+            warning_apply_duration_ms: self.warning_apply_duration,
+            warning_unary_request_duration_ms: self.warning_unary_request_duration,
             pre_vote: self.pre_vote,
             compaction_batch_limit: self.compaction_batch_limit,
             compaction_sleep_interval_ms: self.compaction_sleep_interval,

@@ -19,6 +19,11 @@ pub struct Limits {
     pub proposals_in_flight_max: usize,
     /// Linearizable reads that may wait for one ReadIndex round.
     pub reads_waiting_max: usize,
+    /// Bytes of answers that clients have not taken yet: ranges are read whole, and who does not read must not fill the
+    /// memory. Beyond it reads are refused as too many requests.
+    pub answers_bytes_max: usize,
+    /// Bytes up to which an answer is small, and refused only at twice that bound.
+    pub answer_small_bytes: usize,
     /// Time after which an unanswered ReadIndex is asked again, as etcd's 500 ms: raft drops them
     /// silently.
     pub read_index_retry_ms: u64,
@@ -160,6 +165,12 @@ pub struct Limits {
     /// Connections served at once on one listening socket: one file descriptor each, well under the
     /// usual limit of descriptors.
     pub connections_max: usize,
+    /// Time for a new connection to say which protocol it speaks: who stays silent, or ends half-way, gives the place
+    /// back.
+    pub connection_hello_ms: u64,
+    /// Time for the rest of an HTTP/1 request's head once it was waited for, and for the next one on the same
+    /// connection.
+    pub http1_head_ms: u64,
     /// Time for open connections to finish their requests when the member stops.
     pub stop_drain_ms: u64,
     /// Wait before this member's name is proposed again, after a try that failed.
@@ -169,6 +180,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+    #[allow(clippy::too_many_lines, reason = "a table: one line for each limit")]
     fn default() -> Self {
         Self {
             request_timeout_base_ms: 5000,
@@ -178,6 +190,8 @@ impl Default for Limits {
             loop_queue_requests: 4096,
             proposals_in_flight_max: 4096,
             reads_waiting_max: 16_384,
+            answers_bytes_max: 512 * 1024 * 1024,
+            answer_small_bytes: 64 * 1024,
             read_index_retry_ms: 500,
             raft_message_bytes_max: 1024 * 1024,
             raft_inflight_messages_max: 512,
@@ -236,6 +250,8 @@ impl Default for Limits {
             wal_segment_bytes: 64_000_000,
             backend_write_buffer_bytes: 8 * 1024 * 1024,
             connections_max: 10_000,
+            connection_hello_ms: 10_000,
+            http1_head_ms: 30_000,
             stop_drain_ms: 2000,
             publish_retry_ms: 500,
             accept_retry_ms: 100,

@@ -69,6 +69,14 @@ pub struct Config {
     pub max_txn_ops: usize,
     /// Most requests under way on one connection.
     pub max_concurrent_streams: u32,
+    /// Time without a word on a connection after which the client is asked whether it is there.
+    pub grpc_keepalive_interval_ms: u64,
+    /// Time for its answer, after which the connection is closed.
+    pub grpc_keepalive_timeout_ms: u64,
+    /// Time above which it is logged that applying entries, or reading, has held up everything else.
+    pub warning_apply_duration_ms: u64,
+    /// Time above which a call that is no stream is logged as slow.
+    pub warning_unary_request_duration_ms: u64,
     /// Whether a candidate asks first whether it could win (keeps a returning member from
     /// disturbing).
     pub pre_vote: bool,
@@ -161,6 +169,10 @@ impl Default for Config {
             max_request_bytes: 1_572_864,
             max_txn_ops: 128,
             max_concurrent_streams: u32::MAX,
+            grpc_keepalive_interval_ms: 7_200_000,
+            grpc_keepalive_timeout_ms: 20_000,
+            warning_apply_duration_ms: 100,
+            warning_unary_request_duration_ms: 300,
             pre_vote: true,
             compaction_batch_limit: 1000,
             compaction_sleep_interval_ms: 10,
@@ -344,6 +356,8 @@ impl Config {
             ("--max-request-bytes", self.max_request_bytes as u64),
             ("--max-txn-ops", self.max_txn_ops as u64),
             ("--max-concurrent-streams", u64::from(self.max_concurrent_streams)),
+            ("--grpc-keepalive-interval", self.grpc_keepalive_interval_ms),
+            ("--grpc-keepalive-timeout", self.grpc_keepalive_timeout_ms),
             ("--compaction-batch-limit", self.compaction_batch_limit as u64),
             ("--max-snapshots", self.max_snapshots as u64),
             ("--auth-token-ttl", self.auth_token_ttl_s),

@@ -1,15 +1,18 @@
-//! HTTP/2 over the host's streams: the executor that hyper spawns on, and lazily connected gRPC channels.
+//! HTTP/2 over the host's streams: hyper's executor and timer, and lazily connected gRPC channels.
 //!
-//! tonic's own transport reaches for sockets and tasks of its own; these two pieces give it ours instead.
+//! tonic's own transport reaches for sockets, tasks and time of its own; these pieces give it ours instead.
 
 use std::future::Future;
-use std::sync::Arc;
+use std::pin::Pin;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll};
+use std::time::{Duration, Instant};
 
 use http::Uri;
 use hyper_util::rt::TokioIo;
 use tonic::transport::{Channel, Endpoint};
 
-use super::Net;
+use super::{BoxFuture, Clock, Net};
 use crate::error::{Error, Result};
 
 /// Spawns hyper's tasks on the runtime of the caller.
@@ -25,6 +28,53 @@ where
         tokio::spawn(future);
     }
 }
+
+/// Tells hyper the host's time.
+///
+/// hyper wants the standard library's instants, which only the system's clock can make: one of them is the origin, and
+/// what is told is that one and the host's time since.
+pub struct Timer {
+    clock: Arc<dyn Clock>,
+    origin: Instant,
+    since: Duration,
+}
+
+impl Timer {
+    /// A timer that goes by `clock`.
+    #[must_use]
+    #[allow(clippy::disallowed_methods, reason = "an origin: only differences to it are looked at")]
+    pub fn new(clock: Arc<dyn Clock>) -> Self {
+        let since = clock.monotonic();
+        Self { clock, origin: Instant::now(), since }
+    }
+}
+
+impl hyper::rt::Timer for Timer {
+    fn sleep(&self, duration: Duration) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        Box::pin(Sleep(Mutex::new(self.clock.sleep(duration))))
+    }
+
+    fn sleep_until(&self, deadline: Instant) -> Pin<Box<dyn hyper::rt::Sleep>> {
+        self.sleep(deadline.saturating_duration_since(self.now()))
+    }
+
+    fn now(&self) -> Instant {
+        self.origin + self.clock.monotonic().saturating_sub(self.since)
+    }
+}
+
+/// A sleep as hyper wants it: to be shared between threads. Nobody ever waits for the lock.
+struct Sleep(Mutex<BoxFuture<'static, ()>>);
+
+impl Future for Sleep {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<()> {
+        self.0.get_mut().unwrap_or_else(PoisonError::into_inner).as_mut().poll(context)
+    }
+}
+
+impl hyper::rt::Sleep for Sleep {}
 
 /// A gRPC channel to `authority` (`host:port`) that connects when it is first used.
 ///

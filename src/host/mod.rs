@@ -36,6 +36,10 @@ pub trait Host: Send + Sync + 'static {
     fn clock(&self) -> Arc<dyn Clock>;
     /// Fresh random bits: for identifiers, never for decisions that members must share.
     fn random_u64(&self) -> u64;
+    /// Bytes of memory that the process holds, where the machine tells: for operators, never for decisions.
+    fn resident_bytes(&self) -> Option<u64> {
+        None
+    }
     /// Where RocksDB keeps its files and runs its background jobs.
     fn backend(&self) -> io::Result<Backend>;
 }

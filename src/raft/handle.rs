@@ -13,6 +13,7 @@ use bytes::Bytes;
 use prost::Message as _;
 use tokio::sync::{Notify, mpsc, oneshot};
 
+use super::answers::{Answers, Held};
 use super::leases::Forward;
 use super::node::{Event, Request};
 use super::roster::Roster;
@@ -81,14 +82,14 @@ pub(super) struct Shared {
     pub(super) revision: AtomicI64,
     /// Bytes of the backend, as of a short while ago.
     pub(super) db_size: AtomicU64,
-    /// Whether a request was refused because the backend has reached its quota.
-    pub(super) out_of_space: AtomicBool,
     /// Whether this member has no vote.
     pub(super) is_learner: AtomicBool,
     roster: Mutex<Arc<Roster>>,
     pub(super) auth_enabled: AtomicBool,
     pub(super) auth_revision: AtomicU64,
     pub(super) tokens: Tokens,
+    /// Answers that clients have not taken yet.
+    pub(super) answers: Arc<Answers>,
     /// Whether the member is on its way out.
     stopping: AtomicBool,
     stopped: Notify,
@@ -113,12 +114,12 @@ impl Shared {
             applied,
             revision,
             db_size: zero(),
-            out_of_space: AtomicBool::new(false),
             is_learner: AtomicBool::new(false),
             roster: Mutex::default(),
             auth_enabled,
             auth_revision,
             tokens,
+            answers: Answers::new(&config.limits),
             stopping,
             stopped,
         }
@@ -186,6 +187,10 @@ impl Handle {
         &self.inner.shared
     }
 
+    pub(super) fn quota_bytes(&self) -> Option<u64> {
+        self.inner.quota_bytes
+    }
+
     pub(super) fn request_timeout(&self) -> Duration {
         self.inner.request_timeout
     }
@@ -199,10 +204,19 @@ impl Handle {
     pub async fn propose_as(
         &self,
         caller: &Caller,
+        request: InternalRaftRequest,
+    ) -> Result<Response, Refusal> {
+        self.check_quota(&request).await?;
+        self.propose_unchecked(caller, request).await
+    }
+
+    /// As [`Handle::propose_as`], however full the backend is.
+    pub(super) async fn propose_unchecked(
+        &self,
+        caller: &Caller,
         mut request: InternalRaftRequest,
     ) -> Result<Response, Refusal> {
         let id = self.inner.ids.next();
-        self.check_quota(&request)?;
         let Caller { user: username, auth_revision } = caller.clone();
         request.header = Some(RequestHeader { id, username, auth_revision, only_in_term: 0 });
         let data = Bytes::from(request.encode_to_vec());
@@ -215,12 +229,13 @@ impl Handle {
     /// A range, linearizable unless it asks for less.
     ///
     /// # Errors
-    /// The state machine's verdict, or that no leader confirmed the read in time.
+    /// The state machine's verdict, that no leader confirmed the read in time, or [`Refusal::TooManyRequests`] where
+    /// clients have too much to take already.
     pub async fn range(
         &self,
         caller: Caller,
         range: RangeRequest,
-    ) -> Result<RangeResponse, Refusal> {
+    ) -> Result<(RangeResponse, Held), Refusal> {
         if range.serializable {
             return self.ask(|answer| Request::Range { caller, range, answer }).await;
         }
@@ -236,12 +251,27 @@ impl Handle {
         &self,
         caller: Caller,
         txn: TxnRequest,
-    ) -> Result<TxnResponse, Refusal> {
+    ) -> Result<(TxnResponse, Held), Refusal> {
         let ranges = !(txn.success.is_empty() && txn.failure.is_empty());
         if ranges && state::is_serializable(&txn) {
             return self.ask(|answer| Request::Txn { caller, txn, answer }).await;
         }
         self.ask(|answer| Request::LinearizableTxn { caller, txn, answer }).await
+    }
+
+    /// Whether there is room for the answer of a request that is going to be proposed.
+    ///
+    /// # Errors
+    /// [`Refusal::TooManyRequests`].
+    pub fn check_room(&self) -> Result<(), Refusal> {
+        let is_full = self.inner.shared.answers.is_full();
+        if is_full { Err(Refusal::TooManyRequests) } else { Ok(()) }
+    }
+
+    /// Counts such an answer until it is dropped.
+    #[must_use]
+    pub fn hold(&self, bytes: usize) -> Held {
+        self.inner.shared.answers.hold(bytes)
     }
 
     /// Returns once this member has applied everything that was committed when it was called.
@@ -290,21 +320,6 @@ impl Handle {
     /// As [`Handle::status`].
     pub async fn export(&self) -> Result<StateExport, Refusal> {
         self.ask(|answer| Request::Export { answer }).await
-    }
-
-    /// Whether there is room for a request; where there is not, an alarm is raised.
-    ///
-    /// # Errors
-    /// [`Refusal::NoSpace`].
-    pub fn check_quota(&self, request: &InternalRaftRequest) -> Result<(), Refusal> {
-        let Some(quota) = self.inner.quota_bytes else { return Ok(()) };
-        let shared = &self.inner.shared;
-        let cost = state::cost(request) as u64;
-        if cost == 0 || shared.db_size.load(Ordering::Relaxed) + cost <= quota {
-            return Ok(());
-        }
-        shared.out_of_space.store(true, Ordering::Relaxed);
-        Err(Refusal::NoSpace)
     }
 
     /// Hands leadership to `target` and waits until it has it.

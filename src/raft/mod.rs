@@ -40,7 +40,7 @@
 //!
 //! A ticker task sends a tick each heartbeat interval; all of raft's timeouts, retries of reads, handovers and
 //! half-open connections are counted in ticks. The deadline of a request belongs to its handle. The loop itself
-//! awaits only its queues and the sync of the log.
+//! awaits only its queues and the sync of the log; it looks at the clock to log what was slow, and decides nothing by it.
 //!
 //! Invariants:
 //! * Nothing is acknowledged before it is durable; a failed sync ends the member.
@@ -66,6 +66,7 @@
 //! the loop while it is loaded.
 
 mod alone;
+mod answers;
 mod callers;
 mod changes;
 mod feed;
@@ -101,6 +102,7 @@ use raft::{RawNode, ReadOnlyOption};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 
+pub use answers::Held;
 pub use callers::May;
 pub use feed::{Changes, Slice};
 pub use handle::{Handle, Header, Status};

@@ -19,6 +19,7 @@ use raft::eraftpb::{Message, MessageType};
 use raft::{ProgressState, RawNode, SnapshotStatus, StateRole};
 use tokio::sync::{mpsc, oneshot};
 
+use super::answers::Held;
 use super::callers::AuthQuestion;
 use super::changes::{Change, Changes, Contacts};
 use super::feed::Feed;
@@ -63,10 +64,10 @@ pub(super) enum Event {
 /// What clients ask.
 pub(super) enum Request {
     Propose { id: u64, data: bytes::Bytes, answer: Answer },
-    Range { caller: Caller, range: RangeRequest, answer: Reply<RangeResponse> },
-    LinearizableRange { caller: Caller, range: RangeRequest, answer: Reply<RangeResponse> },
-    Txn { caller: Caller, txn: TxnRequest, answer: Reply<TxnResponse> },
-    LinearizableTxn { caller: Caller, txn: TxnRequest, answer: Reply<TxnResponse> },
+    Range { caller: Caller, range: RangeRequest, answer: Reply<(RangeResponse, Held)> },
+    LinearizableRange { caller: Caller, range: RangeRequest, answer: Reply<(RangeResponse, Held)> },
+    Txn { caller: Caller, txn: TxnRequest, answer: Reply<(TxnResponse, Held)> },
+    LinearizableTxn { caller: Caller, txn: TxnRequest, answer: Reply<(TxnResponse, Held)> },
     Barrier { answer: Reply<()> },
     Status { answer: Reply<Status> },
     HashAll { answer: Reply<(u64, u64)> },

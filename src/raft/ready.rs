@@ -1,5 +1,7 @@
 //! One `Ready` of raft-rs, carried out in the order that raft demands (see the table in [`super`]).
 
+use std::time::Duration;
+
 use raft::eraftpb::{ConfChangeV2, ConfState, Entry, EntryType, Message, MessageType};
 use raft::{SnapshotStatus, StateRole};
 
@@ -142,6 +144,8 @@ impl Node {
         let Some(last) = entries.last() else { return Ok(()) };
         let place = Place { index: last.index, term: last.term };
         let first = entries[0].index;
+        let (begun, count) = (self.edges.clock.monotonic(), entries.len());
+        let bytes: usize = entries.iter().map(|entry| entry.data.len()).sum();
         assert_eq!(
             first,
             self.raw.store().applied().index + 1,
@@ -160,7 +164,16 @@ impl Node {
         }
         self.apply_batch(batch)?;
         assert_eq!(self.raw.store().applied(), place, "an entry was left out");
+        self.warn_if_slow(begun, || format!("applying {count} entries of {bytes} bytes"));
         Ok(())
+    }
+
+    /// Logs what held up the loop, as etcd's `--warning-apply-duration` asks for.
+    pub(super) fn warn_if_slow(&self, begun: Duration, what: impl FnOnce() -> String) {
+        let took = self.edges.clock.monotonic().saturating_sub(begun);
+        if took > Duration::from_millis(self.config.warning_apply_duration_ms) {
+            tracing::warn!("slow: {} took {took:?}", what());
+        }
     }
 
     /// Applies entries in one batch, and answers those who waited for them.

@@ -1,5 +1,6 @@
 //! What clients ask of the loop, answered from the state machine where that is enough.
 
+use super::answers::Held;
 use super::handle::{Header, Status};
 use super::leases::LeaseRead;
 use super::node::{Node, Reply, Request};
@@ -8,12 +9,12 @@ use super::read_index::Reader;
 use super::waiters::Answer;
 use crate::error::{Error, Refusal, Result};
 use crate::proto::etcdserverpb::{RangeRequest, RangeResponse, TxnRequest, TxnResponse};
-use crate::state::Caller;
+use crate::state::{Caller, State};
 
 /// A read that must be linearizable.
 pub(super) enum Read {
-    Range { caller: Caller, range: RangeRequest, answer: Reply<RangeResponse> },
-    Txn { caller: Caller, txn: TxnRequest, answer: Reply<TxnResponse> },
+    Range { caller: Caller, range: RangeRequest, answer: Reply<(RangeResponse, Held)> },
+    Txn { caller: Caller, txn: TxnRequest, answer: Reply<(TxnResponse, Held)> },
     Barrier { answer: Reply<()> },
     Leases { caller: Caller, answer: Reply<Vec<i64>> },
     Lease(LeaseRead),
@@ -61,10 +62,10 @@ impl Node {
     pub(super) fn on_request(&mut self, request: Request) -> Result<()> {
         match request {
             Request::Range { caller, range, answer } => {
-                reply(answer, self.state.range_as(&caller, &range))?;
+                self.read(answer, |state| state.range_as(&caller, &range))?;
             }
             Request::Txn { caller, txn, answer } => {
-                reply(answer, self.state.txn_read_only_as(&caller, &txn))?;
+                self.read(answer, |state| state.txn_read_only_as(&caller, &txn))?;
             }
             Request::LinearizableRange { caller, range, answer } => {
                 self.on_read(Read::Range { caller, range, answer });
@@ -91,7 +92,12 @@ impl Node {
                 let (applied, _) = self.state.applied();
                 reply(answer, self.state.hash_all().map(|hash| (applied, hash)))?;
             }
-            Request::Defragment { answer } => reply(answer, self.state.defragment())?,
+            Request::Defragment { answer } => {
+                let done = self.state.defragment();
+                // What asks for room next should not be refused by what was seen before.
+                self.look_at_size();
+                reply(answer, done)?;
+            }
             Request::Export { answer } => reply(answer, self.state.export())?,
             Request::HashKv { revision, answer } => reply(answer, self.state.hash_kv(revision))?,
             Request::MoveLeader { target, answer } => self.on_move_leader(target, answer),
@@ -124,9 +130,11 @@ impl Node {
     pub(super) fn serve(&mut self, read: Read) -> Result<()> {
         let state = &self.state;
         match read {
-            Read::Range { caller, range, answer } => reply(answer, state.range_as(&caller, &range)),
+            Read::Range { caller, range, answer } => {
+                self.read(answer, |state| state.range_as(&caller, &range))
+            }
             Read::Txn { caller, txn, answer } => {
-                reply(answer, state.txn_read_only_as(&caller, &txn))
+                self.read(answer, |state| state.txn_read_only_as(&caller, &txn))
             }
             Read::Barrier { answer } => reply(answer, Ok(())),
             Read::Leases { caller, answer } => {
@@ -137,6 +145,22 @@ impl Node {
                 Ok(())
             }
         }
+    }
+
+    /// Reads and answers, unless clients have too much to take already.
+    fn read<T: prost::Message>(
+        &self,
+        answer: Reply<(T, Held)>,
+        read: impl FnOnce(&State) -> Result<T>,
+    ) -> Result<()> {
+        let begun = self.edges.clock.monotonic();
+        let held = |value: T| {
+            let bytes = value.encoded_len();
+            self.warn_if_slow(begun, || format!("reading {bytes} bytes"));
+            let held = self.shared.answers.admit(bytes);
+            held.map(|held| (value, held)).ok_or(Error::Refused(Refusal::TooManyRequests))
+        };
+        reply(answer, read(&self.state).and_then(held))
     }
 
     fn on_read(&mut self, read: Read) {

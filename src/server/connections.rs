@@ -1,4 +1,8 @@
 //! The connections of one kind (clients or peers): accepted, counted, served, drained, cut.
+//!
+//! Invariants:
+//! * Who holds a place says something: a new connection within a deadline, an HTTP/1 one from request to request,
+//!   an HTTP/2 one when it is asked, which it is after a long silence. The others are closed.
 
 use std::future::Future;
 use std::pin::pin;
@@ -6,13 +10,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
-use hyper_util::server::conn::auto;
+use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
 
+use super::hello::Hello;
 use crate::config::Config;
-use crate::host::channel::Executor;
+use crate::host::channel::{Executor, Timer};
 use crate::host::{Clock, Listener, Stream};
 
 /// What is being done with connections.
@@ -38,16 +43,18 @@ pub(super) struct Connections {
 struct Shared {
     clock: Arc<dyn Clock>,
     places: Arc<Semaphore>,
-    streams_max: u32,
+    builder: Builder<Executor>,
+    hello: Duration,
     accept_retry: Duration,
 }
 
 impl Connections {
     pub(super) fn new(clock: Arc<dyn Clock>, config: &Config) -> Self {
         let shared = Shared {
+            builder: builder(&clock, config),
             clock,
             places: Arc::new(Semaphore::new(config.limits.connections_max)),
-            streams_max: config.max_concurrent_streams,
+            hello: Duration::from_millis(config.limits.connection_hello_ms),
             accept_retry: Duration::from_millis(config.limits.accept_retry_ms),
         };
         Self { phase: Arc::new(watch::Sender::new(Phase::Serving)), shared }
@@ -117,12 +124,9 @@ async fn serve(
     shared: &Shared,
     mut phase: watch::Receiver<Phase>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let mut builder = auto::Builder::new(Executor);
-    // The date is of no use to gRPC, and hyper would take it from the system's clock.
-    builder.http1().auto_date_header(false);
-    builder.http2().max_concurrent_streams(shared.streams_max).auto_date_header(false);
     let service = TowerToHyperService::new(routes);
-    let mut connection = pin!(builder.serve_connection(TokioIo::new(stream), service));
+    let stream = TokioIo::new(Hello::new(stream, shared.clock.sleep(shared.hello)));
+    let mut connection = pin!(shared.builder.serve_connection(stream, service));
     tokio::select! {
         biased;
         result = connection.as_mut() => return result,
@@ -135,8 +139,29 @@ async fn serve(
     }
 }
 
+/// How connections are served.
+fn builder(clock: &Arc<dyn Clock>, config: &Config) -> Builder<Executor> {
+    let mut builder = Builder::new(Executor);
+    let timer = || Timer::new(Arc::clone(clock));
+    // The date is of no use to gRPC, and hyper would take it from the system's clock.
+    builder
+        .http1()
+        .timer(timer())
+        .header_read_timeout(Duration::from_millis(config.limits.http1_head_ms))
+        .auto_date_header(false);
+    builder
+        .http2()
+        .timer(timer())
+        .keep_alive_interval(Duration::from_millis(config.grpc_keepalive_interval_ms))
+        .keep_alive_timeout(Duration::from_millis(config.grpc_keepalive_timeout_ms))
+        .max_concurrent_streams(config.max_concurrent_streams)
+        .auto_date_header(false);
+    builder
+}
+
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
     use tonic::Code;
     use tonic::transport::Channel;
 
@@ -151,6 +176,7 @@ mod tests {
         let host = OsHost::new();
         let mut config = Config::default();
         config.limits.connections_max = places;
+        config.limits.connection_hello_ms = 50;
         let connections = Connections::new(host.clock(), &config);
         let listener = host.net().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let authority = listener.local_address().unwrap().to_string();
@@ -172,6 +198,36 @@ mod tests {
         let (_connections, authority) = serve(1).await;
         for _ in 0..3 {
             assert_eq!(code(&mut client(&authority)).await, Code::Unimplemented);
+        }
+    }
+
+    /// Who says nothing, or stops in the middle of a hello, gives the place back as well.
+    #[tokio::test]
+    async fn silence() {
+        let (_connections, authority) = serve(1).await;
+        let _silent = OsHost::new().net().connect(&authority).await.unwrap();
+        assert_eq!(code(&mut client(&authority)).await, Code::Unimplemented);
+        let mut half = OsHost::new().net().connect(&authority).await.unwrap();
+        half.write_all(b"PRI * HTTP/2.0").await.unwrap();
+        assert_eq!(code(&mut client(&authority)).await, Code::Unimplemented);
+    }
+
+    /// Who has said hello may be silent for longer than that.
+    #[tokio::test]
+    async fn idleness() {
+        let (_connections, authority) = serve(1).await;
+        let mut idle = OsHost::new().net().connect(&authority).await.unwrap();
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+        idle.write_all(&settings).await.unwrap();
+        OsHost::new().clock().sleep(Duration::from_millis(200)).await;
+        idle.write_all(&[&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], b"are you?"].concat()).await.unwrap();
+        let mut answer = Vec::new();
+        while !answer.ends_with(b"are you?") {
+            let mut buffer = [0; 64];
+            let count = idle.read(&mut buffer).await.unwrap();
+            assert_ne!(count, 0, "the connection was closed after {answer:?}");
+            answer.extend_from_slice(&buffer[..count]);
         }
     }
 

@@ -16,6 +16,7 @@ mod compactor;
 mod connections;
 mod corruption;
 mod folder;
+mod hello;
 mod restore;
 
 use std::io;

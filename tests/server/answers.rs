@@ -7,6 +7,8 @@ use snowglobe::proto::etcdserverpb::{
     CompactionRequest, Compare, DeleteRangeRequest, HashKvRequest, MemberListRequest, PutRequest,
     RangeRequest, RangeResponse, RequestOp, TxnRequest,
 };
+use snowglobe::proto::v3lockpb::LockRequest;
+use snowglobe::proto::v3lockpb::lock_client::LockClient;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
@@ -237,4 +239,29 @@ async fn refused_requests() {
     );
     let end = client().range(get("a", 0)).await.unwrap().into_inner();
     assert_eq!(words(&end), KEPT);
+}
+
+/// What takes longer than it should is logged with its kind, its size and its time; what lasts by its nature is not.
+#[tokio::test]
+async fn slow_ones_are_logged() {
+    let folder = Folder::new("slow");
+    let flags = ["--warning-unary-request-duration=0", "--warning-apply-duration=0"];
+    let mut member = Member::cluster(&folder.0, 1, &flags).remove(0);
+    member.start();
+    member.ready().await;
+    member.kv().put(put("a", "1")).await.unwrap();
+    member.kv().range(get("a", 0)).await.unwrap();
+    let lock = LockRequest { name: "l".into(), ..Default::default() };
+    LockClient::new(member.channel()).lock(lock).await.unwrap();
+    let logged = std::fs::read_to_string(&member.log).unwrap();
+    let check = |text: &str| logged.lines().any(|line| line.contains(text));
+    for expected in [
+        "slow: /etcdserverpb.KV/Put, a request of 11 bytes, took ",
+        "slow: /etcdserverpb.KV/Range, a request of 8 bytes, took ",
+        "slow: applying 1 entries of ",
+        "slow: reading ",
+    ] {
+        assert!(check(expected), "{expected} in\n{logged}");
+    }
+    assert!(!check("v3lockpb"), "{logged}");
 }

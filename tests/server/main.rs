@@ -8,6 +8,7 @@
 
 mod answers;
 mod auth;
+mod bad_input;
 mod crash;
 mod gateway;
 mod http;
@@ -17,6 +18,7 @@ mod locks;
 mod maintenance;
 mod member;
 mod members;
+mod overload;
 mod pages;
 mod starts;
 mod watches;

@@ -42,7 +42,7 @@ pub(crate) struct Member {
     pub(crate) flags: Vec<String>,
     client_port: u16,
     peer_port: u16,
-    log: PathBuf,
+    pub(crate) log: PathBuf,
     child: Option<Child>,
 }
 
@@ -129,6 +129,15 @@ impl Member {
 
     pub(crate) fn client_port(&self) -> u16 {
         self.client_port
+    }
+
+    /// Bytes of memory that the running process holds.
+    pub(crate) fn resident_bytes(&self) -> u64 {
+        let id = self.child.as_ref().expect("running").id();
+        let status = fs::read_to_string(format!("/proc/{id}/status")).unwrap();
+        let line = status.lines().find(|line| line.starts_with("VmRSS:")).unwrap();
+        let kilobytes: u64 = line.split_whitespace().nth(1).unwrap().parse().unwrap();
+        kilobytes << 10
     }
 
     pub(crate) fn channel(&self) -> Channel {

@@ -53,6 +53,13 @@ impl Host for OsHost {
         RandomState::new().build_hasher().finish()
     }
 
+    fn resident_bytes(&self) -> Option<u64> {
+        let status = std::fs::read_to_string("/proc/self/status").ok()?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+        let kilobytes: u64 = line.trim().strip_suffix(" kB")?.parse().ok()?;
+        Some(kilobytes << 10)
+    }
+
     fn backend(&self) -> io::Result<Backend> {
         Ok(Backend::default())
     }
@@ -61,6 +68,14 @@ impl Host for OsHost {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// On Linux the process knows how much memory it holds.
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn memory() {
+        let bytes = OsHost::new().resident_bytes().unwrap();
+        assert!(bytes > 1 << 20, "{bytes}");
+    }
 
     /// Two draws differ: identifiers made of them do not collide.
     #[test]
