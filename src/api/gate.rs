@@ -1,21 +1,49 @@
-//! Who asks, by the token in a request's metadata, and what only some may ask.
+//! Who asks, by the token in a request's metadata or the certificate of its connection, and what only some may ask.
 //!
 //! What goes through the log is judged when it is applied, and reads are judged where they are read;
 //! here is only who it is, and what neither of them sees.
 
-use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
 
 use super::{Api, status};
 use crate::error::Refusal;
-use crate::raft::May;
+use crate::host::tls::CommonName;
+use crate::raft::{self, May};
 use crate::state::Caller;
 
 /// Where clients put their token, in the order in which they are looked at.
 const TOKEN_KEYS: [&str; 2] = ["token", "authorization"];
 
-/// The token that a request comes with.
-pub(super) fn token(metadata: &MetadataMap) -> Option<String> {
+/// What etcd's gateway marks with it comes by the gateway's own certificate, which says nothing of who asks.
+const GATEWAY_KEY: &str = "grpcgateway-accept";
+
+/// What a request shows of who asks. Whom it stands for may change: it is looked up each time.
+#[derive(Clone, Debug)]
+pub(super) struct Credentials {
+    token: Option<String>,
+    name: Option<CommonName>,
+}
+
+impl Credentials {
+    /// A request's token, and the name in the certificate of its connection.
+    pub(super) fn of<T>(request: &Request<T>) -> Self {
+        let metadata = request.metadata();
+        let name = request.extensions().get::<CommonName>();
+        let name = name.filter(|_| !metadata.contains_key(GATEWAY_KEY)).cloned();
+        Self { token: token(metadata), name }
+    }
+
+    /// Whom they stand for: the token decides where there is one. May be nobody.
+    pub(super) async fn caller(&self, handle: &raft::Handle) -> Result<Caller, Refusal> {
+        match (&self.token, &self.name) {
+            (None, Some(name)) => Ok(handle.caller_by_name(&name.0)),
+            (token, _) => handle.caller(token.as_deref()).await,
+        }
+    }
+}
+
+fn token(metadata: &MetadataMap) -> Option<String> {
     let found = TOKEN_KEYS.into_iter().find_map(|key| metadata.get(key))?;
     let text = found.to_str().unwrap_or_default();
     Some(text.strip_prefix("Bearer ").unwrap_or(text).to_owned())
@@ -23,13 +51,13 @@ pub(super) fn token(metadata: &MetadataMap) -> Option<String> {
 
 impl Api {
     /// Who asks; may be nobody.
-    pub(super) async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        self.handle.caller(token(metadata).as_deref()).await.map_err(status)
+    pub(super) async fn caller(&self, credentials: &Credentials) -> Result<Caller, Status> {
+        credentials.caller(&self.handle).await.map_err(status)
     }
 
     /// Who asks, where nobody may not.
-    pub(super) async fn known_caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        let caller = self.caller(metadata).await?;
+    pub(super) async fn known_caller(&self, credentials: &Credentials) -> Result<Caller, Status> {
+        let caller = self.caller(credentials).await?;
         if self.handle.auth_enabled() && caller.is_nobody() {
             return Err(status(Refusal::UserEmpty));
         }
@@ -37,8 +65,8 @@ impl Api {
     }
 
     /// Lets root alone pass.
-    pub(super) async fn admin(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        let caller = self.caller(metadata).await?;
+    pub(super) async fn admin(&self, credentials: &Credentials) -> Result<(), Status> {
+        let caller = self.caller(credentials).await?;
         self.handle.may(&caller, May::Administer).await.map_err(status)
     }
 }

@@ -13,10 +13,12 @@
 mod args;
 mod file;
 mod limits;
+mod tls;
 mod url;
 
 pub use args::{Command, ServeArgs, parse};
 pub use limits::Limits;
+pub use tls::{Tls, TlsVersion};
 pub use url::Url;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -88,6 +90,10 @@ pub struct Config {
     pub auth_token_ttl_s: u64,
     /// How hard a password is to try out: each step doubles the work of hashing it.
     pub bcrypt_cost: u32,
+    /// Certificates towards clients.
+    pub client_tls: Tls,
+    /// Certificates towards the other members.
+    pub peer_tls: Tls,
     /// Everything that has a bound and no flag.
     pub limits: Limits,
 }
@@ -167,6 +173,8 @@ impl Default for Config {
             auto_compaction: AutoCompaction::Off,
             auth_token_ttl_s: 300,
             bcrypt_cost: 10,
+            client_tls: Tls::new("--"),
+            peer_tls: Tls::new("--peer-"),
             limits: Limits::default(),
         }
     }
@@ -303,7 +311,8 @@ impl Config {
         for url in self.listen_client_urls.iter().chain(&self.listen_peer_urls) {
             url.socket_address()?;
         }
-        Ok(())
+        self.client_tls.validate("--listen-client-urls", &self.listen_client_urls)?;
+        self.peer_tls.validate("--listen-peer-urls", &self.listen_peer_urls)
     }
 
     fn validate_times(&self) -> Result<()> {

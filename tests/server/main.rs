@@ -8,6 +8,7 @@
 
 mod answers;
 mod auth;
+mod certificates;
 mod crash;
 mod leases;
 mod locks;
@@ -16,4 +17,5 @@ mod member;
 mod members;
 mod pages;
 mod starts;
+mod tls;
 mod watches;
