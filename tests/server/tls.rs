@@ -79,7 +79,7 @@ async fn closed(mut stream: impl tokio::io::AsyncRead + Unpin) -> Vec<u8> {
 #[tokio::test]
 async fn three_members() {
     let folder = Folder::new("tls-three");
-    let authority = Authority::new();
+    let authority = Authority::new("authority");
     let mut members = cluster(&folder.0, 3, &authority, &[]);
     members.iter_mut().for_each(Member::start);
     for member in &members {
@@ -96,7 +96,7 @@ async fn three_members() {
         let found = member.kv().range(range).await.unwrap().into_inner();
         assert_eq!(found.kvs[0].value, "v");
     }
-    let stranger = Authority::new();
+    let stranger = Authority::new("stranger");
     let strange = stranger.sign("root");
     for port in ports {
         let mut plain = TcpStream::connect(("127.0.0.1", port)).await.unwrap();
@@ -123,7 +123,7 @@ async fn three_members() {
 #[tokio::test]
 async fn a_member_of_another_authority() {
     let folder = Folder::new("tls-stranger");
-    let (authority, stranger) = (Authority::new(), Authority::new());
+    let (authority, stranger) = (Authority::new("authority"), Authority::new("stranger"));
     let mut members = cluster(&folder.0, 3, &authority, &[]);
     stranger.sign("n3").write(&folder.0, "n3peer-");
     members.iter_mut().for_each(Member::start);
@@ -153,7 +153,7 @@ async fn shown(member: &Member, tls: &Arc<ClientConfig>) -> Vec<u8> {
 #[tokio::test]
 async fn replaced_certificates() {
     let folder = Folder::new("tls-replaced");
-    let authority = Authority::new();
+    let authority = Authority::new("authority");
     let mut member = cluster(&folder.0, 1, &authority, &[]).remove(0);
     member.start();
     member.ready().await;
@@ -171,7 +171,7 @@ async fn replaced_certificates() {
     authority.sign("n1").write(&folder.0, "n1");
     assert_ne!(shown(&member, &tls).await, second);
     // Whom clients may be is read anew as well.
-    let other = Authority::new();
+    let other = Authority::new("other");
     other.write(&folder.0, "n1-ca");
     let stream = connect(member.client_port(), &tls).await.unwrap();
     assert_eq!(closed(stream).await, b"");
@@ -183,7 +183,7 @@ async fn replaced_certificates() {
 #[tokio::test]
 async fn mixed_listeners() {
     let folder = Folder::new("tls-mixed");
-    let authority = Authority::new();
+    let authority = Authority::new("authority");
     let mut spare = Member::cluster(&folder.0, 2, &[]);
     let plain = spare.remove(1).client_port();
     let mut member = cluster(&folder.0, 1, &authority, &[]).remove(0);
@@ -237,7 +237,7 @@ fn check<T: std::fmt::Debug>(result: Result<T, Status>, expected: &str) {
 #[tokio::test]
 async fn users_by_certificate() {
     let folder = Folder::new("tls-users");
-    let authority = Authority::new();
+    let authority = Authority::new("authority");
     let mut member = cluster(&folder.0, 1, &authority, &["--bcrypt-cost=4"]).remove(0);
     member.start();
     member.ready().await;
@@ -297,7 +297,7 @@ async fn users_by_certificate() {
 #[tokio::test]
 async fn names_are_asked_for() {
     let folder = Folder::new("tls-names");
-    let authority = Authority::new();
+    let authority = Authority::new("authority");
     let allowed = "--peer-cert-allowed-cn=n1,n2";
     let mut members = cluster(&folder.0, 3, &authority, &[allowed]);
     members.iter_mut().for_each(Member::start);
@@ -315,7 +315,7 @@ async fn names_are_asked_for() {
 #[test]
 fn bad_files() {
     let folder = Folder::new("tls-bad");
-    let authority = Authority::new();
+    let authority = Authority::new("authority");
     let (cert, key) = authority.sign("n1").write(&folder.0, "n1");
     let (_, other) = authority.sign("n2").write(&folder.0, "n2");
     let roots = authority.write(&folder.0, "ca");

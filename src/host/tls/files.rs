@@ -116,7 +116,7 @@ impl Files {
         let identity = match (&self.cert, &self.key) {
             (Some(cert), Some(key)) => Some((certificates(tls, "cert-file", cert)?, {
                 PrivateKeyDer::from_pem_slice(key).map_err(|error| {
-                    let what = words(&error, "private key that can be read without a password");
+                    let what = words(&error, "private key without a password");
                     no_pem(tls, "key-file", &what, "PRIVATE KEY")
                 })?
             })),
@@ -126,8 +126,11 @@ impl Files {
         let mut roots = RootCertStore::empty();
         for certificate in certificates(tls, "trusted-ca-file", pem)? {
             roots.add(certificate).map_err(|error| {
-                let what = format!("a certificate that cannot be used ({error})");
-                no_pem(tls, "trusted-ca-file", &what, "CERTIFICATE")
+                let (flag, path) = (tls.flag("trusted-ca-file"), path(tls, "trusted-ca-file"));
+                let why = error.to_string().replace("invalid peer certificate: ", "");
+                Error::Config(format!(
+                    "{flag} {path} holds a certificate that cannot be used ({why}); make it anew, or take it out"
+                ))
             })?;
         }
         Ok(Material { identity, roots: Some(Arc::new(roots)) })
@@ -159,6 +162,9 @@ fn certificates(tls: &Tls, name: &str, pem: &[u8]) -> Result<Vec<CertificateDer<
 fn words(error: &pem::Error, wanted: &str) -> String {
     match error {
         pem::Error::NoItemsFound => format!("no {wanted}"),
+        pem::Error::MissingSectionEnd { .. } => {
+            format!("a {wanted} whose -----END line is missing")
+        }
         _ => format!("broken PEM ({error})"),
     }
 }
@@ -186,6 +192,9 @@ pub(super) fn refuse(tls: &Tls, error: &rustls::Error) -> Error {
     Error::Config(match error {
         rustls::Error::InconsistentKeys(InconsistentKeys::KeyMismatch) => {
             format!("{key} is not the key of {cert}; give the two that belong together")
+        }
+        rustls::Error::InvalidCertificate(why) => {
+            format!("{cert} holds a certificate that cannot be used ({why}); make it anew")
         }
         error => format!("{cert} with {key} cannot be used: {error}; make both anew"),
     })

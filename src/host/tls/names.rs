@@ -15,11 +15,11 @@ use crate::config::Tls;
 pub struct CommonName(pub Arc<str>);
 
 impl CommonName {
-    /// The last one, as Go reads it, where there is one.
+    /// The last one, as Go reads it. One without letters names nobody.
     pub(super) fn of(certificate: &CertificateDer<'_>) -> Option<Self> {
         let (_, parsed) = X509Certificate::from_der(certificate).ok()?;
         let name = parsed.subject().iter_common_name().last()?.as_str().ok()?;
-        Some(Self(name.into()))
+        (!name.is_empty()).then(|| Self(name.into()))
     }
 }
 
