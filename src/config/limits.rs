@@ -170,6 +170,7 @@ pub struct Limits {
 }
 
 impl Default for Limits {
+    #[allow(clippy::too_many_lines, reason = "a table, one line for each limit")]
     fn default() -> Self {
         Self {
             request_timeout_base_ms: 5000,

@@ -57,16 +57,15 @@ impl Connections {
         Self { phase: Arc::new(watch::Sender::new(Phase::Serving)), shared }
     }
 
-    /// Serves `routes` to everybody who connects, and shakes hands by `tls` where there is one, in a task of its
-    /// own.
+    /// Serves `routes` to everybody who connects, over TLS where there is `tls`, in a task of its own.
     pub(super) fn accept(
         &self,
         listener: Box<dyn Listener>,
         tls: Option<Arc<Acceptor>>,
         routes: Routes,
     ) {
-        let service = Served { tls, routes };
-        tokio::spawn(accept(listener, service, self.shared.clone(), self.phase.subscribe()));
+        let served = Served { tls, routes };
+        tokio::spawn(accept(listener, served, self.shared.clone(), self.phase.subscribe()));
     }
 
     /// Moves on; there is no way back.
@@ -166,7 +165,9 @@ async fn serve(
     builder.http1().auto_date_header(false);
     builder.http2().max_concurrent_streams(shared.streams_max).auto_date_header(false);
     let named = move |mut request: http::Request<hyper::body::Incoming>| {
-        name.clone().map(|name| request.extensions_mut().insert(name));
+        if let Some(name) = name.clone() {
+            request.extensions_mut().insert(name);
+        }
         request
     };
     let service = TowerToHyperService::new(MapRequest::new(routes, named));

@@ -1,7 +1,7 @@
 //! Certificates and keys in files, and what is made of them for as long as the files stay as they are.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use rustls::pki_types::pem::{self, PemObject};
@@ -68,8 +68,9 @@ impl<T> Fresh<T> {
         match self.anew(&last.files) {
             Ok(None) => last.complaint = None,
             Ok(Some((files, made))) => {
-                let names = self.tls.flag("cert-file");
-                tracing::info!("the files of {names} have changed and are used from now on");
+                let flags =
+                    ["cert-file", "key-file", "trusted-ca-file"].map(|it| self.tls.flag(it));
+                tracing::info!("{} have changed and are used from now on", flags.join(", "));
                 *last = Last { files, made: Arc::new(made), complaint: None };
             }
             Err(error) => {
@@ -94,10 +95,9 @@ impl<T> Fresh<T> {
 
 impl Files {
     fn read(disk: &dyn Disk, tls: &Tls, bytes_max: usize) -> Result<Self> {
-        let read = |path: &Option<std::path::PathBuf>, name: &str| {
-            let read = path.as_ref().map(|path| (path, read(disk, path, bytes_max)));
-            let Some((path, bytes)) = read else { return Ok(None) };
-            bytes.map(Some).map_err(|cause| {
+        let read = |path: &Option<PathBuf>, name: &str| {
+            let Some(path) = path else { return Ok(None) };
+            read(disk, path, bytes_max).map(Some).map_err(|cause| {
                 let flag = tls.flag(name);
                 Error::Config(format!(
                     "cannot read {flag} {}: {cause}; check the path, and who may read it",
@@ -113,13 +113,14 @@ impl Files {
     }
 
     fn material(&self, tls: &Tls) -> Result<Material> {
+        let key = |pem: &[u8]| {
+            PrivateKeyDer::from_pem_slice(pem).map_err(|error| {
+                let what = words(&error, "private key without a password");
+                no_pem(tls, "key-file", &what, "PRIVATE KEY")
+            })
+        };
         let identity = match (&self.cert, &self.key) {
-            (Some(cert), Some(key)) => Some((certificates(tls, "cert-file", cert)?, {
-                PrivateKeyDer::from_pem_slice(key).map_err(|error| {
-                    let what = words(&error, "private key without a password");
-                    no_pem(tls, "key-file", &what, "PRIVATE KEY")
-                })?
-            })),
+            (Some(cert), Some(pem)) => Some((certificates(tls, "cert-file", cert)?, key(pem)?)),
             _ => None,
         };
         let Some(pem) = &self.roots else { return Ok(Material { identity, roots: None }) };
@@ -137,6 +138,7 @@ impl Files {
     }
 }
 
+/// A file as it is now.
 pub(super) fn read(disk: &dyn Disk, path: &Path, bytes_max: usize) -> io::Result<Vec<u8>> {
     let file = disk.open(path, OpenMode::Read)?;
     let length = usize::try_from(file.length()?).unwrap_or(usize::MAX);

@@ -7,9 +7,9 @@
 //! * Certificates are read anew for each handshake. What was put in place of them is used from then on; what
 //!   cannot be used is logged, and the last that could goes on.
 //! * Where roots are given, whoever connects shows a certificate that one of them has signed.
-//! * A handshake ends within [`Limits::tls_handshake_ms`](crate::config::Limits), one way or the other, in the
-//!   task of its own connection.
-//! * Validity is judged by the host's clock.
+//! * A handshake of somebody who has connected ends within [`Limits::tls_handshake_ms`], one way or the other, in
+//!   the task of its own connection. How long connecting may take is up to whoever connects.
+//! * Validity is judged by the host's clock, in each handshake: no session is resumed.
 //!
 //! Keys and nonces are the one thing that does not come from the host's dice: those are for identifiers, and
 //! ring asks the operating system itself.
@@ -25,9 +25,10 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use rustls::client::Resumption;
 use rustls::crypto::CryptoProvider;
 use rustls::pki_types::{CertificateDer, ServerName, UnixTime};
-use rustls::server::WebPkiClientVerifier;
+use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::time_provider::TimeProvider;
 use rustls::{ClientConfig, ServerConfig, SupportedProtocolVersion};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
@@ -146,6 +147,9 @@ fn server_config(tls: &Tls, material: Material, time: &Time) -> Result<ServerCon
     let (chain, key) = material.identity.expect("a listener's URL needs them");
     let mut config = builder.with_single_cert(chain, key).map_err(|error| refuse(tls, &error))?;
     config.alpn_protocols = vec![H2.to_vec(), HTTP1.to_vec()];
+    // What is resumed is not judged again; connections are few, and live long.
+    config.session_storage = Arc::new(NoServerSessionStorage {});
+    config.send_tls13_tickets = 0;
     Ok(config)
 }
 
@@ -162,6 +166,7 @@ fn client_config(tls: &Tls, material: Material, time: &Time) -> Result<ClientCon
         }
     };
     config.alpn_protocols = vec![H2.to_vec()];
+    config.resumption = Resumption::disabled();
     Ok(config)
 }
 
