@@ -8,9 +8,9 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use tonic::metadata::MetadataMap;
 use tonic::{Request, Response, Status};
 
+use super::gate::Credentials;
 use super::{Api, status};
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::auth_server::Auth;
@@ -41,9 +41,9 @@ const PASSWORD_BYTES_MAX: usize = 72;
 /// One call that goes through the log and is answered with a header alone.
 macro_rules! done {
     ($api:expr, $request:expr, $field:ident, $response:ident) => {{
-        let (metadata, _, message) = $request.into_parts();
+        let (credentials, message) = (Credentials::of(&$request), $request.into_inner());
         let request = InternalRaftRequest { $field: Some(message), ..Default::default() };
-        let (header, _) = $api.administer(&metadata, request).await?;
+        let (header, _) = $api.administer(&credentials, request).await?;
         Ok(Response::new($response { header }))
     }};
 }
@@ -68,9 +68,9 @@ impl Auth for Api {
         &self,
         request: Request<AuthStatusRequest>,
     ) -> Result<Response<AuthStatusResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
+        let (credentials, message) = (Credentials::of(&request), request.into_inner());
         let request = InternalRaftRequest { auth_status: Some(message), ..Default::default() };
-        match self.administer(&metadata, request).await? {
+        match self.administer(&credentials, request).await? {
             (header, AuthAnswer::Status { enabled, auth_revision }) => {
                 Ok(Response::new(AuthStatusResponse { header, enabled, auth_revision }))
             }
@@ -119,14 +119,14 @@ impl Auth for Api {
         &self,
         request: Request<AuthUserAddRequest>,
     ) -> Result<Response<AuthUserAddResponse>, Status> {
-        let (metadata, _, mut message) = request.into_parts();
+        let (credentials, mut message) = (Credentials::of(&request), request.into_inner());
         let password = std::mem::take(&mut message.password);
         message.hashed_password.clear();
         if !message.options.as_ref().is_some_and(|options| options.no_password) {
             message.hashed_password = self.hash(&password).await?;
         }
         let request = InternalRaftRequest { auth_user_add: Some(message), ..Default::default() };
-        let (header, _) = self.administer(&metadata, request).await?;
+        let (header, _) = self.administer(&credentials, request).await?;
         Ok(Response::new(AuthUserAddResponse { header }))
     }
 
@@ -134,9 +134,9 @@ impl Auth for Api {
         &self,
         request: Request<AuthUserGetRequest>,
     ) -> Result<Response<AuthUserGetResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
+        let (credentials, message) = (Credentials::of(&request), request.into_inner());
         let request = InternalRaftRequest { auth_user_get: Some(message), ..Default::default() };
-        let (header, roles) = self.names(&metadata, request).await?;
+        let (header, roles) = self.names(&credentials, request).await?;
         Ok(Response::new(AuthUserGetResponse { header, roles }))
     }
 
@@ -144,9 +144,9 @@ impl Auth for Api {
         &self,
         request: Request<AuthUserListRequest>,
     ) -> Result<Response<AuthUserListResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
+        let (credentials, message) = (Credentials::of(&request), request.into_inner());
         let request = InternalRaftRequest { auth_user_list: Some(message), ..Default::default() };
-        let (header, users) = self.names(&metadata, request).await?;
+        let (header, users) = self.names(&credentials, request).await?;
         Ok(Response::new(AuthUserListResponse { header, users }))
     }
 
@@ -161,7 +161,7 @@ impl Auth for Api {
         &self,
         request: Request<AuthUserChangePasswordRequest>,
     ) -> Result<Response<AuthUserChangePasswordResponse>, Status> {
-        let (metadata, _, mut message) = request.into_parts();
+        let (credentials, mut message) = (Credentials::of(&request), request.into_inner());
         let password = std::mem::take(&mut message.password);
         message.hashed_password.clear();
         // As etcd: no password changes nothing to "no password".
@@ -170,7 +170,7 @@ impl Auth for Api {
         }
         let auth_user_change_password = Some(message);
         let request = InternalRaftRequest { auth_user_change_password, ..Default::default() };
-        let (header, _) = self.administer(&metadata, request).await?;
+        let (header, _) = self.administer(&credentials, request).await?;
         Ok(Response::new(AuthUserChangePasswordResponse { header }))
     }
 
@@ -199,9 +199,9 @@ impl Auth for Api {
         &self,
         request: Request<AuthRoleGetRequest>,
     ) -> Result<Response<AuthRoleGetResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
+        let (credentials, message) = (Credentials::of(&request), request.into_inner());
         let request = InternalRaftRequest { auth_role_get: Some(message), ..Default::default() };
-        match self.administer(&metadata, request).await? {
+        match self.administer(&credentials, request).await? {
             (header, AuthAnswer::Permissions(perm)) => {
                 Ok(Response::new(AuthRoleGetResponse { header, perm }))
             }
@@ -213,9 +213,9 @@ impl Auth for Api {
         &self,
         request: Request<AuthRoleListRequest>,
     ) -> Result<Response<AuthRoleListResponse>, Status> {
-        let (metadata, _, message) = request.into_parts();
+        let (credentials, message) = (Credentials::of(&request), request.into_inner());
         let request = InternalRaftRequest { auth_role_list: Some(message), ..Default::default() };
-        let (header, roles) = self.names(&metadata, request).await?;
+        let (header, roles) = self.names(&credentials, request).await?;
         Ok(Response::new(AuthRoleListResponse { header, roles }))
     }
 
@@ -245,10 +245,10 @@ impl Api {
     /// A request about users, roles and permissions, through the log: the header, and the answer.
     async fn administer(
         &self,
-        metadata: &MetadataMap,
+        credentials: &Credentials,
         request: InternalRaftRequest,
     ) -> Result<(Option<ResponseHeader>, AuthAnswer), Status> {
-        let caller = self.caller(metadata).await?;
+        let caller = self.caller(credentials).await?;
         match self.propose(&caller, request).await? {
             state::Response::Auth { revision, answer } => Ok((self.header(revision), answer)),
             _ => Err(super::wrong_kind()),
@@ -257,10 +257,10 @@ impl Api {
 
     async fn names(
         &self,
-        metadata: &MetadataMap,
+        credentials: &Credentials,
         request: InternalRaftRequest,
     ) -> Result<(Option<ResponseHeader>, Vec<String>), Status> {
-        match self.administer(metadata, request).await? {
+        match self.administer(credentials, request).await? {
             (header, AuthAnswer::Names(names)) => Ok((header, names)),
             _ => Err(super::wrong_kind()),
         }

@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+use super::gate::Credentials;
 use super::{Api, status};
 use crate::config::{Url, added_member_id};
 use crate::error::Refusal;
@@ -19,7 +20,7 @@ impl Cluster for Api {
         &self,
         request: Request<MemberAddRequest>,
     ) -> Result<Response<MemberAddResponse>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         let MemberAddRequest { peer_ur_ls, is_learner } = request.into_inner();
         let urls = urls(&peer_ur_ls).map_err(status)?;
         let token = &self.config.initial_cluster_token;
@@ -35,7 +36,7 @@ impl Cluster for Api {
         &self,
         request: Request<MemberRemoveRequest>,
     ) -> Result<Response<MemberRemoveResponse>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         let id = request.into_inner().id;
         let change = MemberChange { kind: Kind::Remove.into(), id, ..MemberChange::default() };
         let members = self.change(change).await?;
@@ -46,7 +47,7 @@ impl Cluster for Api {
         &self,
         request: Request<MemberUpdateRequest>,
     ) -> Result<Response<MemberUpdateResponse>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         let MemberUpdateRequest { id, peer_ur_ls } = request.into_inner();
         let urls = urls(&peer_ur_ls).map_err(status)?;
         let peer_urls = urls.iter().map(Url::to_string).collect();
@@ -60,7 +61,7 @@ impl Cluster for Api {
         &self,
         request: Request<MemberListRequest>,
     ) -> Result<Response<MemberListResponse>, Status> {
-        self.known_caller(request.metadata()).await?;
+        self.known_caller(&Credentials::of(&request)).await?;
         if request.into_inner().linearizable {
             self.handle.linearizable_barrier().await.map_err(status)?;
         }
@@ -73,7 +74,7 @@ impl Cluster for Api {
         &self,
         request: Request<MemberPromoteRequest>,
     ) -> Result<Response<MemberPromoteResponse>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         let id = request.into_inner().id;
         let change = MemberChange { kind: Kind::Promote.into(), id, ..MemberChange::default() };
         let members = self.change(change).await?;

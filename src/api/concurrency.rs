@@ -17,10 +17,10 @@
 use bytes::Bytes;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::sync::oneshot;
-use tonic::metadata::MetadataMap;
-use tonic::{Response, Status};
+use tonic::{Request, Response, Status};
 
-use super::{Api, gate};
+use super::Api;
+use super::gate::Credentials;
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::compare::{CompareResult, CompareTarget, TargetUnion};
 use crate::proto::etcdserverpb::range_request::{SortOrder, SortTarget};
@@ -102,7 +102,7 @@ pub(super) struct Claimed {
 #[derive(Clone)]
 pub(super) struct Store {
     api: Api,
-    token: Option<String>,
+    credentials: Credentials,
 }
 
 /// All keys that begin with a name and a slash.
@@ -165,8 +165,8 @@ fn revision(header: Option<&ResponseHeader>) -> i64 {
 
 impl Api {
     /// The store, as recipes use it for whoever sends a request.
-    pub(super) fn store(&self, metadata: &MetadataMap) -> Store {
-        Store { api: self.clone(), token: gate::token(metadata) }
+    pub(super) fn store<T>(&self, request: &Request<T>) -> Store {
+        Store { api: self.clone(), credentials: Credentials::of(request) }
     }
 }
 
@@ -183,9 +183,9 @@ where
 }
 
 impl Store {
-    /// Who it is for, now: what a token stands for may change while its client waits.
+    /// Who it is for, now: what its credentials stand for may change while its client waits.
     async fn caller(&self) -> Result<Caller, Failure> {
-        Ok(self.api.bearer(self.token.as_deref()).await?)
+        Ok(self.api.bearer(&self.credentials).await?)
     }
 
     async fn propose(&self, request: InternalRaftRequest) -> Result<state::Response, Failure> {

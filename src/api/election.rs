@@ -25,7 +25,7 @@ impl Election for Api {
         &self,
         request: Request<CampaignRequest>,
     ) -> Result<Response<CampaignResponse>, Status> {
-        let store = self.store(request.metadata());
+        let store = self.store(&request);
         attended(|answer| stand(store, request.into_inner(), answer)).await
     }
 
@@ -33,7 +33,7 @@ impl Election for Api {
         &self,
         request: Request<ProclaimRequest>,
     ) -> Result<Response<ProclaimResponse>, Status> {
-        let store = self.store(request.metadata());
+        let store = self.store(&request);
         let ProclaimRequest { leader, value } = request.into_inner();
         let leader = leader.ok_or(Failure::NO_LEADER_KEY)?;
         let lease = store.lease(leader.lease).await?;
@@ -45,7 +45,7 @@ impl Election for Api {
         &self,
         request: Request<LeaderRequest>,
     ) -> Result<Response<LeaderResponse>, Status> {
-        let store = self.store(request.metadata());
+        let store = self.store(&request);
         let found = store.owner(&request.into_inner().name).await?;
         let kv = found.kvs.into_iter().next().ok_or(Failure::NO_LEADER)?;
         Ok(Response::new(LeaderResponse { header: found.header, kv: Some(kv) }))
@@ -53,8 +53,7 @@ impl Election for Api {
 
     async fn observe(&self, request: Request<LeaderRequest>) -> Result<Response<Leaders>, Status> {
         let (sender, leaders) = mpsc::channel(self.config.limits.watch_stream_answers);
-        let observer =
-            Observer { api: self.clone(), store: self.store(request.metadata()), leaders: sender };
+        let observer = Observer { api: self.clone(), store: self.store(&request), leaders: sender };
         tokio::spawn(observer.run(request.into_inner().name));
         Ok(Response::new(Leaders(leaders)))
     }
@@ -63,7 +62,7 @@ impl Election for Api {
         &self,
         request: Request<ResignRequest>,
     ) -> Result<Response<ResignResponse>, Status> {
-        let store = self.store(request.metadata());
+        let store = self.store(&request);
         let leader = request.into_inner().leader.ok_or(Failure::NO_LEADER_KEY)?;
         let header = store.release(&claim(leader)).await?;
         Ok(Response::new(ResignResponse { header }))

@@ -1,44 +1,66 @@
-//! Who asks, by the token in a request's metadata, and what only some may ask.
+//! Who asks, by the token in a request's metadata or the certificate of its connection, and what only some may ask.
 //!
 //! What goes through the log is judged when it is applied, and reads are judged where they are read;
 //! here is only who it is, and what neither of them sees.
 
-use tonic::Status;
 use tonic::metadata::MetadataMap;
+use tonic::{Request, Status};
 
 use super::{Api, status};
 use crate::error::Refusal;
+use crate::host::tls::CommonName;
 use crate::raft::May;
 use crate::state::Caller;
 
 /// Where clients put their token, in the order in which they are looked at.
 const TOKEN_KEYS: [&str; 2] = ["token", "authorization"];
 
-/// The token that a request comes with.
-pub(super) fn token(metadata: &MetadataMap) -> Option<String> {
+/// What etcd's gateway marks with it comes by the gateway's own certificate, which says nothing of who asks.
+const GATEWAY_KEY: &str = "grpcgateway-accept";
+
+/// What a request shows of who asks. Whom it stands for may change: it is looked up each time.
+#[derive(Clone, Debug)]
+pub(super) struct Credentials {
+    token: Option<String>,
+    name: Option<CommonName>,
+}
+
+impl Credentials {
+    /// A request's token, and the name in the certificate of its connection.
+    pub(super) fn of<T>(request: &Request<T>) -> Self {
+        let metadata = request.metadata();
+        let name = request.extensions().get::<CommonName>();
+        let name = name.filter(|_| !metadata.contains_key(GATEWAY_KEY)).cloned();
+        Self { token: token(metadata), name }
+    }
+}
+
+fn token(metadata: &MetadataMap) -> Option<String> {
     let found = TOKEN_KEYS.into_iter().find_map(|key| metadata.get(key))?;
     let text = found.to_str().unwrap_or_default();
     Some(text.strip_prefix("Bearer ").unwrap_or(text).to_owned())
 }
 
 impl Api {
-    /// Whom a token stands for; nobody without one, or while authentication is off.
-    pub(super) async fn bearer(&self, token: Option<&str>) -> Result<Caller, Refusal> {
-        match (&self.jwt, token) {
-            (None, _) => self.handle.caller(token).await,
-            (Some(jwt), Some(token)) if self.handle.auth_enabled() => jwt.caller(token),
-            (Some(_), _) => Ok(Caller::default()),
+    /// Whom credentials stand for: the token decides where there is one. Nobody without any, or while authentication
+    /// is off.
+    pub(super) async fn bearer(&self, credentials: &Credentials) -> Result<Caller, Refusal> {
+        match (&credentials.token, &credentials.name, &self.jwt) {
+            (None, Some(name), _) => Ok(self.handle.caller_by_name(&name.0)),
+            (Some(token), _, Some(jwt)) if self.handle.auth_enabled() => jwt.caller(token),
+            (_, _, Some(_)) => Ok(Caller::default()),
+            (token, _, None) => self.handle.caller(token.as_deref()).await,
         }
     }
 
     /// Who asks; may be nobody.
-    pub(super) async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        self.bearer(token(metadata).as_deref()).await.map_err(status)
+    pub(super) async fn caller(&self, credentials: &Credentials) -> Result<Caller, Status> {
+        self.bearer(credentials).await.map_err(status)
     }
 
     /// Who asks, where nobody may not.
-    pub(super) async fn known_caller(&self, metadata: &MetadataMap) -> Result<Caller, Status> {
-        let caller = self.caller(metadata).await?;
+    pub(super) async fn known_caller(&self, credentials: &Credentials) -> Result<Caller, Status> {
+        let caller = self.caller(credentials).await?;
         if self.handle.auth_enabled() && caller.is_nobody() {
             return Err(status(Refusal::UserEmpty));
         }
@@ -46,8 +68,8 @@ impl Api {
     }
 
     /// Lets root alone pass.
-    pub(super) async fn admin(&self, metadata: &MetadataMap) -> Result<(), Status> {
-        let caller = self.caller(metadata).await?;
+    pub(super) async fn admin(&self, credentials: &Credentials) -> Result<(), Status> {
+        let caller = self.caller(credentials).await?;
         self.handle.may(&caller, May::Administer).await.map_err(status)
     }
 }

@@ -3,6 +3,7 @@
 use prost::Message as _;
 use tonic::{Request, Response, Status};
 
+use super::gate::Credentials;
 use super::{Api, held, status};
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::kv_server::Kv;
@@ -34,21 +35,21 @@ impl Kv for Api {
         &self,
         request: Request<RangeRequest>,
     ) -> Result<Response<RangeResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (credentials, request) = (Credentials::of(&request), request.into_inner());
         validate::range(&request).map_err(status)?;
         if !request.serializable && self.handle.is_learner() {
             return Err(status(Refusal::NotSupportedForLearner));
         }
-        let caller = self.caller(&metadata).await?;
+        let caller = self.caller(&credentials).await?;
         let (mut response, held) = self.handle.range(caller, request).await.map_err(status)?;
         self.complete(&mut response.header);
         Ok(held::until_taken(response, held))
     }
 
     async fn put(&self, request: Request<PutRequest>) -> Result<Response<PutResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (credentials, request) = (Credentials::of(&request), request.into_inner());
         validate::put(&request).map_err(status)?;
-        let caller = self.caller(&metadata).await?;
+        let caller = self.caller(&credentials).await?;
         let request = InternalRaftRequest { put: Some(request), ..Default::default() };
         answer!(self, self.propose(&caller, request).await?, Put)
     }
@@ -57,18 +58,18 @@ impl Kv for Api {
         &self,
         request: Request<DeleteRangeRequest>,
     ) -> Result<Response<DeleteRangeResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (credentials, request) = (Credentials::of(&request), request.into_inner());
         validate::delete_range(&request).map_err(status)?;
-        let caller = self.caller(&metadata).await?;
+        let caller = self.caller(&credentials).await?;
         self.handle.check_room().map_err(status)?;
         let request = InternalRaftRequest { delete_range: Some(request), ..Default::default() };
         answer!(self, self.propose(&caller, request).await?, DeleteRange)
     }
 
     async fn txn(&self, request: Request<TxnRequest>) -> Result<Response<TxnResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
+        let (credentials, request) = (Credentials::of(&request), request.into_inner());
         validate::txn(&request, self.config.max_txn_ops).map_err(status)?;
-        let caller = self.caller(&metadata).await?;
+        let caller = self.caller(&credentials).await?;
         if state::is_read_only(&request) {
             let answer = self.handle.txn_read_only(caller, request).await.map_err(status)?;
             let (mut response, held) = answer;
@@ -84,8 +85,8 @@ impl Kv for Api {
         &self,
         request: Request<CompactionRequest>,
     ) -> Result<Response<CompactionResponse>, Status> {
-        let (metadata, _, request) = request.into_parts();
-        let caller = self.caller(&metadata).await?;
+        let (credentials, request) = (Credentials::of(&request), request.into_inner());
+        let caller = self.caller(&credentials).await?;
         let request = InternalRaftRequest { compaction: Some(request), ..Default::default() };
         answer!(self, self.propose(&caller, request).await?, Compact)
     }

@@ -9,7 +9,8 @@ use std::task::{Context, Poll};
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Api, gate, status};
+use super::gate::Credentials;
+use super::{Api, status};
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::lease_server::Lease;
 use crate::proto::etcdserverpb::{
@@ -31,7 +32,7 @@ impl Lease for Api {
         &self,
         request: Request<LeaseGrantRequest>,
     ) -> Result<Response<LeaseGrantResponse>, Status> {
-        let caller = self.known_caller(request.metadata()).await?;
+        let caller = self.known_caller(&Credentials::of(&request)).await?;
         let mut grant = request.into_inner();
         if grant.id == 0 {
             grant.id = self.handle.lease_id();
@@ -51,7 +52,7 @@ impl Lease for Api {
         &self,
         request: Request<LeaseRevokeRequest>,
     ) -> Result<Response<LeaseRevokeResponse>, Status> {
-        let caller = self.known_caller(request.metadata()).await?;
+        let caller = self.known_caller(&Credentials::of(&request)).await?;
         let lease_revoke = Some(request.into_inner());
         let request = InternalRaftRequest { lease_revoke, ..Default::default() };
         match self.propose(&caller, request).await? {
@@ -68,8 +69,8 @@ impl Lease for Api {
         request: Request<Streaming<LeaseKeepAliveRequest>>,
     ) -> Result<Response<Self::LeaseKeepAliveStream>, Status> {
         let (sender, answers) = mpsc::channel(self.config.limits.lease_stream_renewals_max);
-        let token = gate::token(request.metadata());
-        tokio::spawn(keep_alive(self.clone(), token, request.into_inner(), sender));
+        let credentials = Credentials::of(&request);
+        tokio::spawn(keep_alive(self.clone(), credentials, request.into_inner(), sender));
         Ok(Response::new(Answers { answers, next: None }))
     }
 
@@ -77,7 +78,7 @@ impl Lease for Api {
         &self,
         request: Request<LeaseTimeToLiveRequest>,
     ) -> Result<Response<LeaseTimeToLiveResponse>, Status> {
-        let caller = self.known_caller(request.metadata()).await?;
+        let caller = self.known_caller(&Credentials::of(&request)).await?;
         let LeaseTimeToLiveRequest { id, keys } = request.into_inner();
         if keys {
             self.handle.may(&caller, May::ReadLease(id)).await.map_err(status)?;
@@ -105,7 +106,7 @@ impl Lease for Api {
         &self,
         request: Request<LeaseLeasesRequest>,
     ) -> Result<Response<LeaseLeasesResponse>, Status> {
-        let caller = self.known_caller(request.metadata()).await?;
+        let caller = self.known_caller(&Credentials::of(&request)).await?;
         let ids = self.handle.leases(caller).await.map_err(status)?;
         let header = self.header(self.handle.revision());
         let leases = ids.into_iter().map(|id| LeaseStatus { id }).collect();
@@ -114,11 +115,12 @@ impl Lease for Api {
 }
 
 impl Api {
-    async fn renew(&self, token: Option<&str>, id: i64) -> Result<LeaseKeepAliveResponse, Status> {
-        let caller = self.bearer(token).await.map_err(status)?;
-        if self.handle.auth_enabled() && caller.is_nobody() {
-            return Err(status(Refusal::UserEmpty));
-        }
+    async fn renew(
+        &self,
+        credentials: &Credentials,
+        id: i64,
+    ) -> Result<LeaseKeepAliveResponse, Status> {
+        let caller = self.known_caller(credentials).await?;
         self.handle.may(&caller, May::RenewLease(id)).await.map_err(status)?;
         // Taken first: a lease that was revoked later must not seem to have been renewed after that.
         let header = self.header(self.handle.revision());
@@ -130,7 +132,7 @@ impl Api {
 /// Reads renewals from a stream and has each done, several at once: each of them waits for a quorum.
 async fn keep_alive(
     api: Api,
-    token: Option<String>,
+    credentials: Credentials,
     mut requests: Streaming<LeaseKeepAliveRequest>,
     answers: mpsc::Sender<Answer>,
 ) {
@@ -152,10 +154,10 @@ async fn keep_alive(
         }
         match request {
             Ok(request) => {
-                let (api, token) = (api.clone(), token.clone());
+                let (api, credentials) = (api.clone(), credentials.clone());
                 tokio::spawn(async move {
                     // The client may have gone.
-                    let _ = answer.send(api.renew(token.as_deref(), request.id).await);
+                    let _ = answer.send(api.renew(&credentials, request.id).await);
                 });
             }
             Err(status) => {

@@ -11,7 +11,7 @@ use crate::proto::v3lockpb::{LockRequest, LockResponse, UnlockRequest, UnlockRes
 #[tonic::async_trait]
 impl Lock for Api {
     async fn lock(&self, request: Request<LockRequest>) -> Result<Response<LockResponse>, Status> {
-        let store = self.store(request.metadata());
+        let store = self.store(&request);
         attended(|answer| acquire(store, request.into_inner(), answer)).await
     }
 
@@ -19,7 +19,7 @@ impl Lock for Api {
         &self,
         request: Request<UnlockRequest>,
     ) -> Result<Response<UnlockResponse>, Status> {
-        let store = self.store(request.metadata());
+        let store = self.store(&request);
         let UnlockRequest { key } = request.into_inner();
         let header = store.delete(key).await?;
         Ok(Response::new(UnlockResponse { header }))

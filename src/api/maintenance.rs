@@ -2,6 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
+use super::gate::Credentials;
 use super::image::Image;
 use super::{Api, status};
 use crate::error::Refusal;
@@ -48,9 +49,9 @@ impl Maintenance for Api {
         request: Request<AlarmRequest>,
     ) -> Result<Response<AlarmResponse>, Status> {
         if request.get_ref().action() == AlarmAction::Get {
-            self.known_caller(request.metadata()).await?;
+            self.known_caller(&Credentials::of(&request)).await?;
         } else {
-            self.admin(request.metadata()).await?;
+            self.admin(&Credentials::of(&request)).await?;
         }
         let alarm = Some(request.into_inner());
         let request = InternalRaftRequest { alarm, ..Default::default() };
@@ -67,7 +68,7 @@ impl Maintenance for Api {
         &self,
         request: Request<StatusRequest>,
     ) -> Result<Response<StatusResponse>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         let now = self.handle.status().await.map_err(status)?;
         let no_leader = (now.leader == 0).then(|| Refusal::NoLeader.text().to_owned());
         let bytes = |size: u64| i64::try_from(size).unwrap_or(i64::MAX);
@@ -93,14 +94,14 @@ impl Maintenance for Api {
         &self,
         request: Request<DefragmentRequest>,
     ) -> Result<Response<DefragmentResponse>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         self.handle.defragment().await.map_err(status)?;
         // etcd sends no header here.
         Ok(Response::new(DefragmentResponse { header: None }))
     }
 
     async fn hash(&self, request: Request<HashRequest>) -> Result<Response<HashResponse>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         let (_, hash) = self.handle.hash_all().await.map_err(status)?;
         let hash = (hash ^ (hash >> 32)) as u32;
         Ok(Response::new(HashResponse { header: self.header(self.handle.revision()), hash }))
@@ -110,7 +111,7 @@ impl Maintenance for Api {
         &self,
         request: Request<SnapshotRequest>,
     ) -> Result<Response<Self::SnapshotStream>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         let export = self.handle.export().await.map_err(status)?;
         let header = self.header(self.handle.revision());
         Ok(Response::new(Image::new(export, header, self.config.limits.snapshot_chunk_bytes)))
@@ -120,7 +121,7 @@ impl Maintenance for Api {
         &self,
         request: Request<DowngradeRequest>,
     ) -> Result<Response<DowngradeResponse>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         let DowngradeRequest { action, version } = request.into_inner();
         let refusal = match DowngradeAction::try_from(action) {
             Ok(DowngradeAction::Validate) => match target(&version) {
@@ -144,7 +145,7 @@ impl Maintenance for Api {
         &self,
         request: Request<HashKvRequest>,
     ) -> Result<Response<HashKvResponse>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         let asked = request.into_inner().revision;
         let KeysHash { hash, compact_revision, hash_revision, revision } =
             self.handle.hash_kv(asked).await.map_err(status)?;
@@ -156,7 +157,7 @@ impl Maintenance for Api {
         &self,
         request: Request<MoveLeaderRequest>,
     ) -> Result<Response<MoveLeaderResponse>, Status> {
-        self.admin(request.metadata()).await?;
+        self.admin(&Credentials::of(&request)).await?;
         self.handle.move_leader(request.into_inner().target_id).await.map_err(status)?;
         // etcd sends no header here.
         Ok(Response::new(MoveLeaderResponse { header: None }))

@@ -17,7 +17,8 @@ use prost::Message as _;
 use tokio::sync::mpsc;
 use tonic::{Request, Response, Status, Streaming};
 
-use super::{Api, gate, status};
+use super::gate::Credentials;
+use super::{Api, status};
 use crate::error::Refusal;
 use crate::proto::etcdserverpb::watch_create_request::FilterType;
 use crate::proto::etcdserverpb::watch_request::RequestUnion;
@@ -48,7 +49,7 @@ impl Watch for Api {
         let (sender, responses) = mpsc::channel(self.config.limits.watch_stream_answers);
         let session = Session {
             api: self.clone(),
-            token: gate::token(request.metadata()),
+            credentials: Credentials::of(&request),
             stream,
             responses: sender,
             watches: BTreeMap::new(),
@@ -83,8 +84,8 @@ struct Manner {
 /// One stream of one client.
 struct Session {
     api: Api,
-    /// Looked up anew for each watch: what it stands for may change.
-    token: Option<String>,
+    /// Looked up anew for each watch: whom they stand for may change.
+    credentials: Credentials,
     stream: Stream,
     responses: mpsc::Sender<Result<WatchResponse, Status>>,
     /// By the watcher's number. One that has ended is not here: what is still queued for it is dropped.
@@ -184,7 +185,7 @@ impl Session {
     /// Whether the client may watch what it wants to. Asked once: a watch outlives what its client may.
     async fn permit(&self, request: &WatchCreateRequest) -> Result<(), Refusal> {
         let handle = &self.api.handle;
-        let caller = self.api.bearer(self.token.as_deref()).await?;
+        let caller = self.api.bearer(&self.credentials).await?;
         // No key at all means the first there can be.
         let key =
             if request.key.is_empty() { Bytes::from_static(&[0]) } else { request.key.clone() };

@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use clap::error::ErrorKind;
 use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
+use super::tls::TlsArgs;
 use super::{AuthToken, AutoCompaction, ClusterState, Config, Limits, Url, file};
 use crate::error::{Error, Result};
 
@@ -203,6 +204,8 @@ pub struct ServeArgs {
     /// How hard a password is to try out, from 4 to 31: each step doubles the work
     #[arg(long, default_value_t = 10, value_name = "COST")]
     bcrypt_cost: u32,
+    #[command(flatten)]
+    tls: TlsArgs,
     /// What is logged: error, warn, info, debug, trace, or a filter such as
     /// info,snowglobe::raft=debug
     #[arg(long, default_value = "info", value_name = "FILTER")]
@@ -296,6 +299,7 @@ impl ServeArgs {
             Some(cluster) => cluster.0,
             None => BTreeMap::from([(self.name.clone(), peers.0.clone())]),
         };
+        let (client_tls, peer_tls) = self.tls.into_config();
         Ok(Config {
             data_dir: self.data_dir.unwrap_or_else(|| format!("{}.snowglobe", self.name).into()),
             wal_dir: self.wal_dir,
@@ -333,6 +337,8 @@ impl ServeArgs {
             auth_token: self.auth_token,
             auth_token_ttl_s: self.auth_token_ttl,
             bcrypt_cost: self.bcrypt_cost,
+            client_tls,
+            peer_tls,
             limits: Limits::default(),
         })
     }
@@ -505,9 +511,8 @@ mod tests {
         );
         check(
             "snowglobe serve --listen-client-urls=https://localhost:1",
-            "invalid value 'https://localhost:1' for '--listen-client-urls <URLS>': \
-             `https://localhost:1`: scheme `https` is not served yet; write http://HOST:PORT; \
-             see `snowglobe serve --help`",
+            "--listen-client-urls has https://localhost:1, which needs --cert-file and --key-file; \
+             give both, or write http://",
         );
         check(
             "snowglobe serve --listen-client-urls=http://0.0.0.0:1",

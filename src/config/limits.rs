@@ -177,6 +177,10 @@ pub struct Limits {
     pub publish_retry_ms: u64,
     /// Wait after a failed accept (such as "too many open files") before the next.
     pub accept_retry_ms: u64,
+    /// Time for a TLS handshake: two round trips and two signatures. Who is silent gives its place back then.
+    pub tls_handshake_ms: u64,
+    /// Largest file with certificates or a key: they are read into memory at each handshake.
+    pub tls_file_bytes_max: usize,
 }
 
 impl Default for Limits {
@@ -255,6 +259,8 @@ impl Default for Limits {
             stop_drain_ms: 2000,
             publish_retry_ms: 500,
             accept_retry_ms: 100,
+            tls_handshake_ms: 5000,
+            tls_file_bytes_max: 1024 * 1024,
         }
     }
 }

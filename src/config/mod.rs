@@ -14,11 +14,13 @@ mod args;
 mod auth_token;
 mod file;
 mod limits;
+mod tls;
 mod url;
 
 pub use args::{Command, ServeArgs, parse};
 pub use auth_token::{AuthToken, JwtOptions};
 pub use limits::Limits;
+pub use tls::{Tls, TlsVersion};
 pub use url::Url;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -100,6 +102,10 @@ pub struct Config {
     pub auth_token_ttl_s: u64,
     /// How hard a password is to try out: each step doubles the work of hashing it.
     pub bcrypt_cost: u32,
+    /// Certificates towards clients.
+    pub client_tls: Tls,
+    /// Certificates towards the other members.
+    pub peer_tls: Tls,
     /// Everything that has a bound and no flag.
     pub limits: Limits,
 }
@@ -184,6 +190,8 @@ impl Default for Config {
             auth_token: AuthToken::Simple,
             auth_token_ttl_s: 300,
             bcrypt_cost: 10,
+            client_tls: Tls::new("--"),
+            peer_tls: Tls::new("--peer-"),
             limits: Limits::default(),
         }
     }
@@ -326,7 +334,8 @@ impl Config {
         for url in self.listen_client_urls.iter().chain(&self.listen_peer_urls) {
             url.socket_address()?;
         }
-        Ok(())
+        self.client_tls.validate("--listen-client-urls", &self.listen_client_urls)?;
+        self.peer_tls.validate("--listen-peer-urls", &self.listen_peer_urls)
     }
 
     fn validate_times(&self) -> Result<()> {

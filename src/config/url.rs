@@ -1,4 +1,4 @@
-//! A URL as members and clients are addressed by: `http://host:port`.
+//! A URL as members and clients are addressed by: `http://host:port`, or `https://` where it speaks TLS.
 
 use std::fmt;
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
@@ -6,18 +6,25 @@ use std::str::FromStr;
 
 use crate::error::{Error, Result};
 
-/// `http://host:port`, nothing else.
+/// `http://host:port` or `https://host:port`, nothing else.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Url {
     host: String,
     port: u16,
+    is_tls: bool,
 }
 
 impl Url {
-    /// A URL from its parts; an IPv6 address needs its brackets.
+    /// An `http` URL from its parts; an IPv6 address needs its brackets.
     #[must_use]
     pub fn new(host: impl Into<String>, port: u16) -> Self {
-        Self { host: host.into(), port }
+        Self { host: host.into(), port, is_tls: false }
+    }
+
+    /// Whether it is an `https` URL.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.is_tls
     }
 
     /// `host:port`, as [`Net::connect`](crate::host::Net::connect) takes it.
@@ -58,7 +65,8 @@ impl Url {
 
 impl fmt::Display for Url {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "http://{}:{}", self.host, self.port)
+        let scheme = if self.is_tls { "https" } else { "http" };
+        write!(f, "{scheme}://{}:{}", self.host, self.port)
     }
 }
 
@@ -69,11 +77,15 @@ impl FromStr for Url {
         let Some((scheme, rest)) = text.split_once("://") else {
             return Err(format!("`{text}` is not a URL; write http://HOST:PORT"));
         };
-        if scheme != "http" {
-            return Err(format!(
-                "`{text}`: scheme `{scheme}` is not served yet; write http://HOST:PORT"
-            ));
-        }
+        let is_tls = match scheme {
+            "http" => false,
+            "https" => true,
+            _ => {
+                return Err(format!(
+                    "`{text}`: scheme `{scheme}` is not served; write http://HOST:PORT or https://HOST:PORT"
+                ));
+            }
+        };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let uri: http::uri::Authority = rest.parse().map_err(|_| {
             format!("`{text}` is not a URL; write http://HOST:PORT, without a path")
@@ -84,7 +96,7 @@ impl FromStr for Url {
         if uri.as_str().contains('@') || uri.host().is_empty() {
             return Err(format!("`{text}` is not a URL; write http://HOST:PORT"));
         }
-        Ok(Self::new(uri.host(), port))
+        Ok(Self { is_tls, ..Self::new(uri.host(), port) })
     }
 }
 
@@ -112,9 +124,10 @@ mod tests {
         check("http://[::1]:2380", "http://[::1]:2380 [::1]:2380");
         check("10.0.0.1:2380", "`10.0.0.1:2380` is not a URL; write http://HOST:PORT");
         check("http://10.0.0.1", "`http://10.0.0.1` has no port; write http://HOST:PORT");
+        check("https://10.0.0.1:2380", "https://10.0.0.1:2380 10.0.0.1:2380");
         check(
-            "https://10.0.0.1:1",
-            "`https://10.0.0.1:1`: scheme `https` is not served yet; write http://HOST:PORT",
+            "unix://10.0.0.1:1",
+            "`unix://10.0.0.1:1`: scheme `unix` is not served; write http://HOST:PORT or https://HOST:PORT",
         );
         check(
             "http://a:1/path",

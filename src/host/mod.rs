@@ -12,6 +12,7 @@
 
 pub mod channel;
 pub mod os;
+pub mod tls;
 
 use std::future::Future;
 use std::io;

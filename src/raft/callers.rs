@@ -73,6 +73,16 @@ impl Handle {
         Ok(Caller { user, auth_revision })
     }
 
+    /// Whom a name stands for that a certificate has proven; nobody while authentication is off.
+    #[must_use]
+    pub fn caller_by_name(&self, name: &str) -> Caller {
+        if !self.auth_enabled() {
+            return Caller::default();
+        }
+        let auth_revision = self.shared().auth_revision.load(Ordering::Acquire);
+        Caller { user: name.to_owned(), auth_revision }
+    }
+
     /// Whether somebody may do something, by this member's state as it is now.
     ///
     /// # Errors

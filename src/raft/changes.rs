@@ -256,9 +256,9 @@ impl Handle {
         if to == from {
             return self.change_members_here(change.clone()).await;
         }
-        let authority = self.shared().roster().authority(to).ok_or(Refusal::NoLeader)?;
+        let url = self.shared().roster().url(to).ok_or(Refusal::NoLeader)?;
         // A connection of its own: an old one that broke would leave it open whether the change was heard.
-        let channel = self.forward().edges.connect(&authority).map_err(|_| Refusal::NoLeader)?;
+        let channel = self.forward().edges.connect(&url).map_err(|_| Refusal::NoLeader)?;
         let change = change.encode_to_vec().into();
         let request = ChangeMembersRequest { cluster_id, from, to, change };
         match PeerClient::new(channel).change_members(request).await {

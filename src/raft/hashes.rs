@@ -40,7 +40,7 @@ impl Handle {
     pub async fn peer_hash(&self, to: u64, revision: i64) -> Option<KvHash> {
         let Shared { cluster_id, member_id: from, .. } = *self.shared();
         let edges = &self.forward().edges;
-        let channel = edges.connect(&self.shared().roster().authority(to)?).ok()?;
+        let channel = edges.connect(&self.shared().roster().url(to)?).ok()?;
         let mut client = PeerClient::new(channel);
         let asking = client.hash_kv(HashKvRequest { cluster_id, from, to, revision });
         let timeout = Duration::from_millis(edges.limits.peer_hash_timeout_ms);

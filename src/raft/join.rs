@@ -38,7 +38,7 @@ pub struct Joined {
 pub async fn join(host: &Arc<dyn Host>, config: &Config) -> Result<Joined> {
     let clock = host.clock();
     let limits = &config.limits;
-    let edges = Edges { net: host.net(), clock: host.clock(), limits: limits.clone() };
+    let edges = Edges::new(&**host, config)?;
     let started = clock.monotonic();
     loop {
         let why = match ask_all(&edges, config).await {
@@ -80,7 +80,7 @@ fn others(config: &Config) -> Vec<Url> {
 }
 
 async fn ask(edges: &Edges, url: &Url) -> std::result::Result<MembersResponse, String> {
-    let channel = edges.connect(&url.authority()).map_err(|error| error.to_string())?;
+    let channel = edges.connect(url).map_err(|error| error.to_string())?;
     let answer = PeerClient::new(channel).members(MembersRequest {}).await;
     Ok(answer.map_err(|status| status.message().to_owned())?.into_inner())
 }

@@ -239,7 +239,7 @@ impl Forward {
         if let Some(channel) = channels.get(&id) {
             return Some(PeerClient::new(channel.clone()));
         }
-        let channel = self.edges.connect(&roster.authority(id)?).ok()?;
+        let channel = self.edges.connect(&roster.url(id)?).ok()?;
         channels.insert(id, channel.clone());
         Some(PeerClient::new(channel))
     }

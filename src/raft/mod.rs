@@ -157,13 +157,13 @@ pub async fn start(
     config: Arc<Config>,
     joined: Option<Joined>,
 ) -> Result<(Handle, PeerService, Member, Changes)> {
+    let edges = Edges::new(&*host, &config)?;
     let recovered = recovery::recover(&host, &config, joined).await?;
     let is_alone = recovered.log.conf_state().voters == [config.member_id()];
     let shared = Arc::new(Shared::new(&config));
     shared.applied.store(recovered.log.applied().index, Ordering::Release);
     shared.term.store(recovered.hard_state.term, Ordering::Relaxed);
     let limits = config.limits.clone();
-    let edges = Edges { net: host.net(), clock: host.clock(), limits: limits.clone() };
     let (tick_sender, ticks) = mpsc::channel(limits.loop_queue_ticks);
     let (event_sender, events) = mpsc::channel(limits.loop_queue_events);
     let (request_sender, requests) = mpsc::channel(limits.loop_queue_requests);

@@ -107,9 +107,9 @@ impl Node {
     /// Streams the state machine as it is now to a member that is too far behind.
     fn send_snapshot(&mut self, mut message: Message) -> Result<()> {
         let to = message.to;
-        let authority = self.transport.authority(to).map(str::to_owned);
+        let url = self.transport.url(to).cloned();
         let room = self.sends < self.config.limits.snapshot_sends_max;
-        let (Some(authority), true) = (authority, room) else {
+        let (Some(url), true) = (url, room) else {
             self.snapshots_failed.push(to);
             return Ok(());
         };
@@ -128,7 +128,7 @@ impl Node {
         tracing::info!("sending a snapshot at index {} to member {to:x}", place.index);
         let route = Route { cluster_id: self.shared.cluster_id, from: self.shared.member_id, to };
         let export = self.state.export()?;
-        let sending = snapshot::send(self.edges.clone(), route, authority, message, export);
+        let sending = snapshot::send(self.edges.clone(), route, url, message, export);
         let helpers = self.queues.helpers.clone();
         self.sends += 1;
         tokio::spawn(async move {

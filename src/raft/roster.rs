@@ -14,14 +14,13 @@ pub(super) struct Roster {
 
 impl Roster {
     /// Where a member is reached by the others: the first of its peer URLs.
-    pub(super) fn authority(&self, id: u64) -> Option<String> {
-        let url: Url = self.members.get(&id)?.peer_urls.first()?.parse().ok()?;
-        Some(url.authority())
+    pub(super) fn url(&self, id: u64) -> Option<Url> {
+        self.members.get(&id)?.peer_urls.first()?.parse().ok()
     }
 
     /// Where all members but `own` are reached.
-    pub(super) fn peers(&self, own: u64) -> BTreeMap<u64, String> {
+    pub(super) fn peers(&self, own: u64) -> BTreeMap<u64, Url> {
         let others = self.members.keys().filter(|id| **id != own);
-        others.filter_map(|id| Some((*id, self.authority(*id)?))).collect()
+        others.filter_map(|id| Some((*id, self.url(*id)?))).collect()
     }
 }

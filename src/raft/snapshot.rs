@@ -23,6 +23,7 @@ use tonic::Status;
 
 use super::peer::Taken;
 use super::transport::{Edges, Route, encode};
+use crate::config::Url;
 use crate::error::Error;
 use crate::proto::peer::SnapshotChunk;
 use crate::proto::peer::peer_client::PeerClient;
@@ -33,7 +34,7 @@ use crate::wal::{Mark, SnapshotMeta, SnapshotStore, SnapshotWriter};
 pub(super) async fn send(
     edges: Edges,
     route: Route,
-    authority: String,
+    url: Url,
     message: Message,
     export: StateExport,
 ) -> bool {
@@ -47,7 +48,7 @@ pub(super) async fn send(
         ended: false,
         progress: Arc::clone(&progress),
     };
-    let channel = match edges.connect(&authority) {
+    let channel = match edges.connect(&url) {
         Ok(channel) => channel,
         Err(error) => {
             tracing::warn!("snapshot to member {:x} not sent: {error}", route.to);

@@ -31,9 +31,10 @@ use tonic::{Code, Status};
 
 use super::node::Event;
 use super::peer::Inbound;
-use crate::config::Limits;
-use crate::error::Result;
-use crate::host::{BoxFuture, Clock, Listener, Net, Stream, channel};
+use crate::config::{Config, Limits, Url};
+use crate::error::{Error, Result};
+use crate::host::tls::TlsNet;
+use crate::host::{BoxFuture, Clock, Host, Listener, Net, Stream, channel};
 use crate::proto::peer::Frame;
 use crate::proto::peer::peer_client::PeerClient;
 
@@ -51,17 +52,45 @@ pub(super) struct Route {
 /// The edges of the world that the transport needs.
 #[derive(Clone)]
 pub(super) struct Edges {
-    pub(super) net: Arc<dyn Net>,
+    net: Arc<dyn Net>,
+    /// For `https` URLs, where there are roots to judge by who answers.
+    tls_net: Option<Arc<dyn Net>>,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) limits: Limits,
 }
 
 impl Edges {
+    /// The edges of one member. Errors: its certificates cannot be used.
+    pub(super) fn new(host: &dyn Host, config: &Config) -> Result<Self> {
+        let (tls, limits) = (&config.peer_tls, config.limits.clone());
+        let mut tls_net: Option<Arc<dyn Net>> = None;
+        if tls.trusted_ca_file.is_some() {
+            tls_net = Some(Arc::new(TlsNet::new(host, tls, &limits)?));
+        }
+        let edges = Self { net: host.net(), tls_net, clock: host.clock(), limits };
+        let others = config.initial_cluster.iter().filter(|(name, _)| **name != config.name);
+        others.flat_map(|(_, urls)| urls).try_for_each(|url| edges.net(url).map(drop))?;
+        Ok(edges)
+    }
+
+    /// The sockets that a URL is reached by.
+    fn net(&self, url: &Url) -> Result<&Arc<dyn Net>> {
+        if !url.is_tls() {
+            return Ok(&self.net);
+        }
+        self.tls_net.as_ref().ok_or_else(|| {
+            Error::Config(format!(
+                "a member is at {url}, which needs --peer-trusted-ca-file; give it the certificates that sign \
+                 those of members"
+            ))
+        })
+    }
+
     /// A channel to a member on a connection of its own, which comes up in bounded time or not at all.
-    pub(super) fn connect(&self, authority: &str) -> Result<Channel> {
+    pub(super) fn connect(&self, url: &Url) -> Result<Channel> {
         let timeout = Duration::from_millis(self.limits.peer_connect_timeout_ms);
-        let (net, clock) = (Arc::clone(&self.net), Arc::clone(&self.clock));
-        channel::connect(Arc::new(Hurried { net, clock, timeout }), authority)
+        let (net, clock) = (Arc::clone(self.net(url)?), Arc::clone(&self.clock));
+        channel::connect(Arc::new(Hurried { net, clock, timeout }), &url.authority())
     }
 }
 
@@ -100,7 +129,7 @@ pub(super) struct Transport {
 }
 
 struct Peer {
-    authority: String,
+    url: Url,
     link: Arc<Link>,
     task: JoinHandle<()>,
     /// Whether something was sent since the last word from the peer.
@@ -141,33 +170,32 @@ impl Transport {
         Self { edges, cluster_id, from, events, silence_ticks, inbound, peers }
     }
 
-    /// Links to `peers` (id to authority) from now on, and to nobody else. A link whose address stays, stays.
-    pub(super) fn update(&mut self, peers: BTreeMap<u64, String>) {
+    /// Links to `peers` (id to URL) from now on, and to nobody else. A link whose address stays, stays.
+    pub(super) fn update(&mut self, peers: BTreeMap<u64, Url>) {
         let inbound = &self.inbound;
         self.peers.retain(|id, peer| {
-            let stays = peers.get(id).is_some_and(|authority| *authority == peer.authority);
+            let stays = peers.get(id).is_some_and(|url| *url == peer.url);
             if !stays {
                 peer.task.abort();
                 inbound.close(*id);
             }
             stays
         });
-        for (to, authority) in peers {
+        for (to, url) in peers {
             if !self.peers.contains_key(&to) {
                 let link = Arc::new(Link::default());
                 let route = Route { cluster_id: self.cluster_id, from: self.from, to };
                 let (edges, events) = (self.edges.clone(), self.events.clone());
-                let task =
-                    tokio::spawn(run(edges, route, authority.clone(), Arc::clone(&link), events));
-                let peer = Peer { authority, link, task, awaiting: false, silent_ticks: 0 };
+                let task = tokio::spawn(run(edges, route, url.clone(), Arc::clone(&link), events));
+                let peer = Peer { url, link, task, awaiting: false, silent_ticks: 0 };
                 self.peers.insert(to, peer);
             }
         }
     }
 
     /// Where a member is reached.
-    pub(super) fn authority(&self, id: u64) -> Option<&str> {
-        self.peers.get(&id).map(|peer| peer.authority.as_str())
+    pub(super) fn url(&self, id: u64) -> Option<&Url> {
+        self.peers.get(&id).map(|peer| &peer.url)
     }
 
     /// Sends, or returns false where the message was dropped.
@@ -212,13 +240,7 @@ impl Drop for Transport {
 }
 
 /// The life of one link: wait for something to say, connect, speak until the stream breaks, pause, again.
-async fn run(
-    edges: Edges,
-    route: Route,
-    authority: String,
-    link: Arc<Link>,
-    events: mpsc::Sender<Event>,
-) {
+async fn run(edges: Edges, route: Route, url: Url, link: Arc<Link>, events: mpsc::Sender<Event>) {
     let limits = &edges.limits;
     let mut backoff_ms = limits.peer_reconnect_min_ms;
     loop {
@@ -231,9 +253,9 @@ async fn run(
         tokio::select! {
             biased;
             () = link.reset.notified() => {}
-            ended = speak(&edges, &authority, frames) => {
+            ended = speak(&edges, &url, frames) => {
                 let why = ended.message();
-                tracing::debug!("stream to member {:x} at {authority} ended: {why}", route.to);
+                tracing::debug!("stream to member {:x} at {url} ended: {why}", route.to);
                 if ended.code() == REMOVED {
                     // Fails only when the loop has ended.
                     let _ = events.send(Event::Removed { by: route.to }).await;
@@ -252,8 +274,8 @@ async fn run(
 }
 
 /// One stream, on a connection of its own (the old one may be what hangs); returns why it ended.
-async fn speak(edges: &Edges, authority: &str, frames: Frames) -> Status {
-    let channel = match edges.connect(authority) {
+async fn speak(edges: &Edges, url: &Url, frames: Frames) -> Status {
+    let channel = match edges.connect(url) {
         Ok(channel) => channel,
         Err(error) => return Status::unavailable(error.to_string()),
     };

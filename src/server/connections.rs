@@ -5,6 +5,8 @@
 //!   an HTTP/2 one when it is asked, which it is after a long silence. The others are closed.
 
 use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
 use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,10 +16,12 @@ use hyper_util::server::conn::auto::Builder;
 use hyper_util::service::TowerToHyperService;
 use tokio::sync::{Semaphore, watch};
 use tonic::service::Routes;
+use tower::util::MapRequest;
 
 use super::hello::Hello;
 use crate::config::Config;
 use crate::host::channel::{Executor, Timer};
+use crate::host::tls::{Acceptor, CommonName};
 use crate::host::{Clock, Listener, Stream};
 
 /// What is being done with connections.
@@ -60,9 +64,15 @@ impl Connections {
         Self { phase: Arc::new(watch::Sender::new(Phase::Serving)), shared }
     }
 
-    /// Serves `routes` to everybody who connects, in a task of its own.
-    pub(super) fn accept(&self, listener: Box<dyn Listener>, routes: Routes) {
-        tokio::spawn(accept(listener, routes, self.shared.clone(), self.phase.subscribe()));
+    /// Serves `routes` to everybody who connects, over TLS where there is `tls`, in a task of its own.
+    pub(super) fn accept(
+        &self,
+        listener: Box<dyn Listener>,
+        tls: Option<Arc<Acceptor>>,
+        routes: Routes,
+    ) {
+        let served = Served { tls, routes };
+        tokio::spawn(accept(listener, served, self.shared.clone(), self.phase.subscribe()));
     }
 
     /// Moves on; there is no way back.
@@ -81,9 +91,16 @@ impl Connections {
     }
 }
 
+/// What is behind one listener.
+#[derive(Clone)]
+struct Served {
+    tls: Option<Arc<Acceptor>>,
+    routes: Routes,
+}
+
 async fn accept(
     mut listener: Box<dyn Listener>,
-    routes: Routes,
+    served: Served,
     shared: Shared,
     mut phase: watch::Receiver<Phase>,
 ) {
@@ -100,9 +117,9 @@ async fn accept(
         };
         match accepted {
             Ok((stream, from)) => {
-                let (routes, shared, phase) = (routes.clone(), shared.clone(), phase.clone());
+                let (served, shared, phase) = (served.clone(), shared.clone(), phase.clone());
                 tokio::spawn(async move {
-                    if let Err(error) = serve(stream, routes, &shared, phase).await {
+                    if let Err(error) = serve(stream, from, served, &shared, phase).await {
                         tracing::debug!("connection from {from}: {error}");
                     }
                     drop(place);
@@ -117,14 +134,46 @@ async fn accept(
     }
 }
 
+/// Shakes hands, where there is something to do it by; nothing where that has failed.
+async fn secured(
+    stream: Box<dyn Stream>,
+    from: SocketAddr,
+    tls: Option<Arc<Acceptor>>,
+    phase: &mut watch::Receiver<Phase>,
+) -> Option<(Box<dyn Stream>, Option<CommonName>)> {
+    let Some(tls) = tls else { return Some((stream, None)) };
+    let accepted = tokio::select! {
+        biased;
+        accepted = tls.accept(stream) => accepted,
+        _ = phase.wait_for(|now| *now > Phase::Serving) => return None,
+    };
+    match accepted {
+        Ok(secured) => return Some(secured),
+        // Such as somebody who only looks whether the port is open.
+        Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
+            tracing::debug!("connection from {from} closed before the TLS handshake was over");
+        }
+        Err(error) => tracing::warn!("refused a connection from {from}: {error}"),
+    }
+    None
+}
+
 /// Serves one connection until either side ends it.
 async fn serve(
     stream: Box<dyn Stream>,
-    routes: Routes,
+    from: SocketAddr,
+    Served { tls, routes }: Served,
     shared: &Shared,
     mut phase: watch::Receiver<Phase>,
 ) -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
-    let service = TowerToHyperService::new(routes);
+    let Some((stream, name)) = secured(stream, from, tls, &mut phase).await else { return Ok(()) };
+    let named = move |mut request: http::Request<hyper::body::Incoming>| {
+        if let Some(name) = name.clone() {
+            request.extensions_mut().insert(name);
+        }
+        request
+    };
+    let service = TowerToHyperService::new(MapRequest::new(routes, named));
     let stream = TokioIo::new(Hello::new(stream, shared.clock.sleep(shared.hello)));
     let mut connection = pin!(shared.builder.serve_connection(stream, service));
     tokio::select! {
@@ -180,7 +229,7 @@ mod tests {
         let connections = Connections::new(host.clock(), &config);
         let listener = host.net().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let authority = listener.local_address().unwrap().to_string();
-        connections.accept(listener, Routes::default());
+        connections.accept(listener, None, Routes::default());
         (connections, authority)
     }
 

@@ -26,8 +26,9 @@ use std::time::Duration;
 use tokio::sync;
 use tonic::service::Routes;
 
-use crate::config::{ClusterState, Config, Identity, Url};
+use crate::config::{ClusterState, Config, Identity, Tls, Url};
 use crate::error::{Error, Result};
+use crate::host::tls::Acceptor;
 use crate::host::{Clock, Host, Listener, Lock};
 use crate::proto::etcdserverpb::{ClusterMemberAttrSetRequest, InternalRaftRequest};
 use crate::{api, raft, watch};
@@ -50,11 +51,14 @@ impl Server {
     /// Recovers the member from its data folder and serves clients and peers.
     ///
     /// # Errors
-    /// [`Error::Config`] where the folder is another program's or in use, or an address is taken;
+    /// [`Error::Config`] where the folder is another program's or in use, an address is taken, or a certificate
+    /// cannot be used;
     /// [`Error::Corrupt`] and [`Error::Io`] where what is on disk cannot be used.
     pub async fn start(host: Arc<dyn Host>, config: Config) -> Result<Self> {
         config.validate()?;
         let jwt = api::Jwt::read(&*host.disk(), host.clock(), &config)?;
+        let client_tls = acceptor(&*host, &config.client_tls, &config.listen_client_urls, &config)?;
+        let peer_tls = acceptor(&*host, &config.peer_tls, &config.listen_peer_urls, &config)?;
         let (config, joined) = identify(&host, config).await?;
         let config = Arc::new(config);
         let lock = folder::claim(&*host.disk(), &config).await?;
@@ -71,11 +75,13 @@ impl Server {
         let clients = Connections::new(host.clock(), &config);
         let peers = Connections::new(host.clock(), &config);
         let (watches, watching) = watch::start(&handle, changes, host.clock(), &config.limits);
-        for listener in client_listeners {
-            clients.accept(listener, api::routes(&handle, &watches, &host, &config, &jwt));
+        for (url, listener) in config.listen_client_urls.iter().zip(client_listeners) {
+            let tls = client_tls.clone().filter(|_| url.is_tls());
+            clients.accept(listener, tls, api::routes(&handle, &watches, &host, &config, &jwt));
         }
-        for listener in peer_listeners {
-            peers.accept(listener, peer_routes.clone());
+        for (url, listener) in config.listen_peer_urls.iter().zip(peer_listeners) {
+            let tls = peer_tls.clone().filter(|_| url.is_tls());
+            peers.accept(listener, tls, peer_routes.clone());
         }
         let (failure, failed) = sync::watch::channel(None);
         let failure = Arc::new(failure);
@@ -155,6 +161,23 @@ async fn identify(host: &Arc<dyn Host>, config: Config) -> Result<(Config, Optio
     let raft::Joined { cluster_id, member_id, .. } = joined;
     let identity = Some(Identity { cluster_id, member_id });
     Ok((Config { identity, ..config }, Some(joined)))
+}
+
+/// What shakes hands on the `https` URLs among `urls`, where there are any.
+fn acceptor(
+    host: &dyn Host,
+    tls: &Tls,
+    urls: &[Url],
+    config: &Config,
+) -> Result<Option<Arc<Acceptor>>> {
+    let plain = urls.iter().find(|url| !url.is_tls());
+    if let (Some(url), Some(_)) = (plain, &tls.cert_file) {
+        tracing::warn!("{} is not used on {url}, which is not https://", tls.flag("cert-file"));
+    }
+    if !urls.iter().any(Url::is_tls) {
+        return Ok(None);
+    }
+    Ok(Some(Arc::new(Acceptor::new(host, tls, &config.limits)?)))
 }
 
 async fn listen(host: &dyn Host, flag: &str, urls: &[Url]) -> Result<Vec<Box<dyn Listener>>> {

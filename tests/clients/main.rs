@@ -6,6 +6,9 @@
 #![allow(clippy::disallowed_methods, reason = "real processes need real files and real time")]
 
 #[allow(dead_code, reason = "shared with the tests in tests/server, which use all of it")]
+#[path = "../server/certificates.rs"]
+mod certificates;
+#[allow(dead_code, reason = "shared with the tests in tests/server, which use all of it")]
 #[path = "../server/member.rs"]
 mod member;
 mod rust;

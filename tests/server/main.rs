@@ -9,6 +9,7 @@
 mod answers;
 mod auth;
 mod bad_input;
+mod certificates;
 mod crash;
 mod gateway;
 mod http;
@@ -21,4 +22,5 @@ mod members;
 mod overload;
 mod pages;
 mod starts;
+mod tls;
 mod watches;

@@ -5,13 +5,18 @@ use std::future::Future;
 use std::net::TcpListener;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::Arc;
 use std::time::Duration;
+
+use rustls::ClientConfig;
 
 use snowglobe::proto::etcdserverpb::cluster_client::ClusterClient;
 use snowglobe::proto::etcdserverpb::kv_client::KvClient;
 use snowglobe::proto::etcdserverpb::maintenance_client::MaintenanceClient;
 use snowglobe::proto::etcdserverpb::{StatusRequest, StatusResponse};
 use tonic::transport::{Channel, Endpoint};
+
+use crate::certificates;
 
 /// Long enough for a loaded machine; a condition that holds ends the wait at once.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -40,6 +45,8 @@ impl Drop for Folder {
 pub(crate) struct Member {
     pub(crate) name: String,
     pub(crate) flags: Vec<String>,
+    /// What its clients speak TLS by, where they do.
+    pub(crate) tls: Option<Arc<ClientConfig>>,
     client_port: u16,
     peer_port: u16,
     pub(crate) log: PathBuf,
@@ -83,7 +90,8 @@ impl Member {
             }
             flags.extend(extra.iter().map(|flag| (*flag).to_owned()));
             let log = folder.join(format!("{name}.log"));
-            Self { name, flags, client_port: clients[i], peer_port: peers[i], log, child: None }
+            let (client_port, peer_port) = (clients[i], peers[i]);
+            Self { name, flags, tls: None, client_port, peer_port, log, child: None }
         };
         (0..count).map(member).collect()
     }
@@ -140,9 +148,22 @@ impl Member {
         kilobytes << 10
     }
 
+    pub(crate) fn peer_port(&self) -> u16 {
+        self.peer_port
+    }
+
+    /// What the member has logged so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap()
+    }
+
     pub(crate) fn channel(&self) -> Channel {
         let url = format!("http://127.0.0.1:{}", self.client_port);
-        Endpoint::from_shared(url).unwrap().timeout(Duration::from_secs(10)).connect_lazy()
+        let endpoint = Endpoint::from_shared(url).unwrap().timeout(Duration::from_secs(10));
+        match &self.tls {
+            Some(tls) => certificates::channel(&endpoint, self.client_port, Arc::clone(tls)),
+            None => endpoint.connect_lazy(),
+        }
     }
 
     pub(crate) fn kv(&self) -> KvClient<Channel> {
