@@ -103,6 +103,8 @@ mod tests {
             .collect();
         let expected = [
             Refusal::NoPasswordUser,
+            // A member that signs no tokens says it to who logs in.
+            Refusal::VerifyOnly,
             Refusal::NoLeader,
             Refusal::LeaderChanged,
             Refusal::Stopped,

@@ -1,7 +1,7 @@
 //! Handshakes between the two sides over pipes: who is let in, by which name, at which time, and how long it takes.
 
 use std::fmt::Write as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair, date_time_ymd};
 use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream};
@@ -41,6 +41,11 @@ impl Folder {
     fn write(&self, name: &str, text: &str) {
         let file = OsHost::new().disk().open(&self.0.join(name), OpenMode::Create).unwrap();
         file.write_all_at(text.as_bytes(), 0).unwrap();
+    }
+
+    fn read(&self, name: &str) -> String {
+        let bytes = files::read(&*OsHost::new().disk(), &self.0.join(name), 100_000);
+        String::from_utf8(bytes.unwrap()).unwrap()
     }
 
     fn authority(&self, name: &str) -> Issuer<'static, KeyPair> {
@@ -238,38 +243,27 @@ fn files_are_read_anew() {
     let folder = Folder::new("tls-anew");
     let tls = folder.tls("--cert-file=@here.pem --key-file=@here.key --trusted-ca-file=@ca.pem");
     let make = |tls: &Tls, material: Material| {
-        let (config, roots) = (tls.clone(), material.roots.clone().unwrap().len());
-        server_config(&config, material, &Time(OsHost::new().clock()))?;
-        Ok(roots)
+        let roots = material.roots.clone().unwrap().len();
+        server_config(tls, material, &Time(OsHost::new().clock())).map(|_| roots)
     };
     let fresh = Fresh::new(OsHost::new().disk(), &tls, 100_000, make).unwrap();
     let before = fresh.current();
     let is_same = |before: &Arc<usize>| Arc::ptr_eq(before, &fresh.current());
     assert!(is_same(&before), "nothing has changed");
-    let other = folder.authority("other");
-    folder.sign("new", "localhost", &other);
-    let copy = |from: &str, to: &str| {
-        let bytes = super::files::read(&*OsHost::new().disk(), &folder.0.join(from), 100_000);
-        folder.write(to, &String::from_utf8(bytes.unwrap()).unwrap());
-    };
-    copy("new.pem", "here.pem");
+    folder.sign("new", "localhost", &folder.authority("other"));
+    folder.write("here.pem", &folder.read("new.pem"));
     assert!(is_same(&before), "half of a pair");
-    copy("new.key", "here.key");
+    folder.write("here.key", &folder.read("new.key"));
     let after = fresh.current();
     assert!(!Arc::ptr_eq(&before, &after));
+    let ca = folder.read("ca.pem");
     for broken in ["", "-----BEGIN CERTIFICATE-----\n"] {
         folder.write("ca.pem", broken);
         assert!(is_same(&after), "{broken:?}");
     }
-    OsHost::new().disk().remove(&Path::new(&folder.0).join("ca.pem")).unwrap();
+    OsHost::new().disk().remove(&folder.0.join("ca.pem")).unwrap();
     assert!(is_same(&after), "a file that is gone");
-    let two = [folder.authority("one"), folder.authority("two")];
-    assert_eq!(two.len(), 2);
-    let read = |name: &str| {
-        let bytes = super::files::read(&*OsHost::new().disk(), &folder.0.join(name), 100_000);
-        String::from_utf8(bytes.unwrap()).unwrap()
-    };
-    folder.write("ca.pem", &(read("one.pem") + &read("two.pem")));
+    folder.write("ca.pem", &(ca + &folder.read("other.pem")));
     assert_eq!(*fresh.current(), 2, "roots are read anew as well");
     folder.write("ca.pem", &"x".repeat(100_001));
     assert_eq!(*fresh.current(), 2, "a file that is too long");
