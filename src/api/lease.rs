@@ -144,7 +144,7 @@ async fn keep_alive(
             request = requests.message() => match request {
                 Ok(Some(request)) => Ok(request),
                 Ok(None) => return,
-                Err(status) => Err(super::not_received(status)),
+                Err(status) => Err(super::not_received_on(status)),
             },
         };
         let (answer, answered) = oneshot::channel();

@@ -105,22 +105,28 @@ pub fn routes(
 /// is given the code and the words of etcd's own gRPC library.
 fn too_large<B>(mut response: ::http::Response<B>) -> ::http::Response<B> {
     let Some(status) = Status::from_header_map(response.headers()) else { return response };
-    if status.code() == Code::OutOfRange {
+    if let Some(status) = not_received(&status) {
         // A text of ASCII letters and digits always fits a header.
-        let _ = not_received(status).add_header(response.headers_mut());
+        let _ = status.add_header(response.headers_mut());
     }
     response
 }
 
-/// The same for a message on a stream.
-fn not_received(status: Status) -> Status {
-    if !status.message().starts_with("Error, decoded message length too large") {
-        return status;
+/// What etcd says of a frame above the limit, if this is what tonic says of one.
+fn not_received(status: &Status) -> Option<Status> {
+    let is_frame = status.message().starts_with("Error, decoded message length too large");
+    if status.code() != Code::OutOfRange || !is_frame {
+        return None;
     }
     let digits = status.message().split(|c: char| !c.is_ascii_digit());
     let numbers: Vec<&str> = digits.filter(|digits| !digits.is_empty()).collect();
     let text = format!("grpc: received message larger than max ({})", numbers.join(" vs. "));
-    Status::resource_exhausted(text)
+    Some(Status::resource_exhausted(text))
+}
+
+/// The same for a message on a stream.
+fn not_received_on(status: Status) -> Status {
+    not_received(&status).unwrap_or(status)
 }
 
 /// What every service needs: the way to the loop, and the limits.

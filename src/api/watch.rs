@@ -126,7 +126,7 @@ impl Session {
                     Ok(Some(request)) => self.on_request(request).await?,
                     Ok(None) => speaks = false,
                     // Such as one that is no message at all.
-                    Err(status) => return Err(Over::Said(super::not_received(status))),
+                    Err(status) => return Err(Over::Said(super::not_received_on(status))),
                 },
                 news = self.stream.next() => match news {
                     Some(news) => self.on_news(news).await?,

@@ -220,12 +220,14 @@ mod tests {
     use crate::proto::etcdserverpb::RangeRequest;
     use crate::proto::etcdserverpb::kv_client::KvClient;
 
+    const HELLO_MS: u64 = 1000;
+
     /// A server without services on a free port, with places for so many connections.
     async fn serve(places: usize) -> (Connections, String) {
         let host = OsHost::new();
         let mut config = Config::default();
         config.limits.connections_max = places;
-        config.limits.connection_hello_ms = 50;
+        config.limits.connection_hello_ms = HELLO_MS;
         let connections = Connections::new(host.clock(), &config);
         let listener = host.net().listen("127.0.0.1:0".parse().unwrap()).await.unwrap();
         let authority = listener.local_address().unwrap().to_string();
@@ -269,7 +271,7 @@ mod tests {
         let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
         idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         idle.write_all(&settings).await.unwrap();
-        OsHost::new().clock().sleep(Duration::from_millis(200)).await;
+        OsHost::new().clock().sleep(Duration::from_millis(2 * HELLO_MS)).await;
         idle.write_all(&[&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], b"are you?"].concat()).await.unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"are you?") {
