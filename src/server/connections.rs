@@ -260,6 +260,7 @@ mod tests {
         assert_eq!(code(&mut client(&authority)).await, Code::Unimplemented);
         let mut half = OsHost::new().net().connect(&authority).await.unwrap();
         half.write_all(b"PRI * HTTP/2.0").await.unwrap();
+        half.flush().await.unwrap();
         assert_eq!(code(&mut client(&authority)).await, Code::Unimplemented);
     }
 
@@ -271,8 +272,10 @@ mod tests {
         let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
         idle.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
         idle.write_all(&settings).await.unwrap();
+        idle.flush().await.unwrap();
         OsHost::new().clock().sleep(Duration::from_millis(2 * HELLO_MS)).await;
         idle.write_all(&[&[0, 0, 8, 6, 0, 0, 0, 0, 0][..], b"are you?"].concat()).await.unwrap();
+        idle.flush().await.unwrap();
         let mut answer = Vec::new();
         while !answer.ends_with(b"are you?") {
             let mut buffer = [0; 64];
