@@ -25,23 +25,13 @@ fn in_tree(path: &str) -> std::path::PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// Members that serve.
-async fn cluster(folder: &Folder, count: usize) -> Vec<Member> {
-    let mut members = Member::cluster(&folder.0, count, &[]);
-    members.iter_mut().for_each(Member::start);
-    for member in &members {
-        member.ready().await;
-    }
-    members
-}
-
 /// Python's etcd3 gets the answers that it gets from etcd. `PYTHON` says which python to use.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn python() {
     let program = std::env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
     let script = in_tree("tests/clients/python.py");
     let folder = Folder::new("python");
-    let members = cluster(&folder, 3).await;
+    let members = Member::serving(&folder.0, 3, &[]).await;
     let endpoint = format!("127.0.0.1:{}", members[1].client_port());
     let output = match Command::new(&program).arg(&script).arg(endpoint).output() {
         Ok(output) => output,

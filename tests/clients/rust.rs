@@ -7,7 +7,6 @@ use etcd_client::{
     TxnOpResponse, WatchOptions,
 };
 
-use crate::cluster;
 use crate::member::{Folder, Member, until};
 
 async fn connect(members: &[Member], options: Option<ConnectOptions>) -> Client {
@@ -36,7 +35,7 @@ fn refusal<T>(result: Result<T, Error>) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn keys() {
     let folder = Folder::new("rust-keys");
-    let members = cluster(&folder, 3).await;
+    let members = Member::serving(&folder.0, 3, &[]).await;
     let mut client = connect(&members, None).await;
     for (key, value) in [("k1", "c"), ("k2", "b"), ("k3", "a"), ("x", "y")] {
         client.put(key, value, None).await.unwrap();
@@ -75,7 +74,7 @@ async fn keys() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn watches() {
     let folder = Folder::new("rust-watches");
-    let members = cluster(&folder, 1).await;
+    let members = Member::serving(&folder.0, 1, &[]).await;
     let mut client = connect(&members, None).await;
     client.put("a", "1", None).await.unwrap();
     let options = WatchOptions::new().with_start_revision(2).with_prev_key();
@@ -108,7 +107,7 @@ async fn watches() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn leases_locks_elections() {
     let folder = Folder::new("rust-leases");
-    let members = cluster(&folder, 3).await;
+    let members = Member::serving(&folder.0, 3, &[]).await;
     let mut client = connect(&members, None).await;
     let lease = client.lease_grant(600, None).await.unwrap().id();
     client.put("l", "1", Some(PutOptions::new().with_lease(lease))).await.unwrap();
@@ -151,7 +150,7 @@ async fn leases_locks_elections() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn users() {
     let folder = Folder::new("rust-users");
-    let members = cluster(&folder, 3).await;
+    let members = Member::serving(&folder.0, 3, &[]).await;
     let mut client = connect(&members, None).await;
     client.user_add("root", "secret", None).await.unwrap();
     client.user_grant_role("root", "root").await.unwrap();
@@ -185,7 +184,7 @@ async fn users() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn cluster_and_maintenance() {
     let folder = Folder::new("rust-maintenance");
-    let members = cluster(&folder, 3).await;
+    let members = Member::serving(&folder.0, 3, &[]).await;
     let mut client = connect(&members, None).await;
     client.put("a", "1", None).await.unwrap();
     let listed = client.member_list().await.unwrap();

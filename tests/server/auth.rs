@@ -20,12 +20,12 @@ use tonic::{Code, Request, Status};
 
 use crate::member::{Folder, Member, until};
 
-fn auth(member: &Member) -> AuthClient<Channel> {
+pub(crate) fn auth(member: &Member) -> AuthClient<Channel> {
     AuthClient::new(member.channel())
 }
 
 /// A request that shows a token.
-fn by<T>(token: &str, message: T) -> Request<T> {
+pub(crate) fn by<T>(token: &str, message: T) -> Request<T> {
     let mut request = Request::new(message);
     request.metadata_mut().insert("token", token.parse().unwrap());
     request
@@ -58,11 +58,7 @@ async fn give(member: &Member, user: &str, role: &str) {
 
 /// Members on which root may do everything and ann may read and write the keys from k to l.
 async fn cluster(folder: &Folder, count: usize) -> Vec<Member> {
-    let mut members = Member::cluster(&folder.0, count, &["--bcrypt-cost=4"]);
-    members.iter_mut().for_each(Member::start);
-    for member in &members {
-        member.ready().await;
-    }
+    let members = Member::serving(&folder.0, count, &["--bcrypt-cost=4"]).await;
     let member = &members[0];
     for (name, no_password) in [("root", false), ("ann", false), ("cert", true)] {
         add_user(member, "none", name, no_password).await;

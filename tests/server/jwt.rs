@@ -1,28 +1,17 @@
 //! JSON web tokens against real members: signed by one, good on all, old when users have changed.
 
-use snowglobe::proto::etcdserverpb::auth_client::AuthClient;
 use snowglobe::proto::etcdserverpb::lease_client::LeaseClient;
 use snowglobe::proto::etcdserverpb::{
     AuthEnableRequest, AuthUserAddRequest, AuthUserChangePasswordRequest, AuthUserGrantRoleRequest,
     AuthUserListRequest, AuthenticateRequest, LeaseGrantRequest, PutRequest, RangeRequest,
 };
-use tonic::transport::Channel;
-use tonic::{Code, Request, Status};
+use tonic::{Code, Status};
 
+use crate::auth::{auth, by};
 use crate::member::{Folder, Member, snowglobe, until};
 
 /// Keys that were made for these tests and protect nothing.
 const KEYS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/keys");
-
-fn auth(member: &Member) -> AuthClient<Channel> {
-    AuthClient::new(member.channel())
-}
-
-fn by<T>(token: &str, message: T) -> Request<T> {
-    let mut request = Request::new(message);
-    request.metadata_mut().insert("token", token.parse().unwrap());
-    request
-}
 
 fn put() -> PutRequest {
     PutRequest { key: "k".into(), value: "v".into(), ..Default::default() }
@@ -41,11 +30,7 @@ async fn taken(member: &Member, token: &str) {
 /// Members with root for their only user, whose tokens are made by these options.
 async fn cluster(folder: &Folder, count: usize, options: &str) -> Vec<Member> {
     let auth_token = format!("--auth-token=jwt,{options}");
-    let mut members = Member::cluster(&folder.0, count, &["--bcrypt-cost=4", &auth_token]);
-    members.iter_mut().for_each(Member::start);
-    for member in &members {
-        member.ready().await;
-    }
+    let members = Member::serving(&folder.0, count, &["--bcrypt-cost=4", &auth_token]).await;
     let (name, password) = ("root".to_owned(), "root".to_owned());
     let add = AuthUserAddRequest { name, password, ..Default::default() };
     auth(&members[0]).user_add(add).await.unwrap();

@@ -11,15 +11,6 @@ use tonic::transport::Channel;
 
 use crate::member::{Folder, Member, until};
 
-async fn cluster(folder: &Folder, count: usize) -> Vec<Member> {
-    let mut members = Member::cluster(&folder.0, count, &[]);
-    members.iter_mut().for_each(Member::start);
-    for member in &members {
-        member.ready().await;
-    }
-    members
-}
-
 async fn grant(client: &mut LeaseClient<Channel>, id: i64, ttl: i64) -> (i64, i64) {
     let response = client.lease_grant(LeaseGrantRequest { id, ttl }).await.unwrap().into_inner();
     (response.id, response.ttl)
@@ -40,7 +31,7 @@ async fn renew(client: &mut LeaseClient<Channel>, id: i64) -> i64 {
 #[tokio::test]
 async fn one_member() {
     let folder = Folder::new("leases");
-    let members = cluster(&folder, 1).await;
+    let members = Member::serving(&folder.0, 1, &[]).await;
     let (mut kv, mut leases) = (members[0].kv(), LeaseClient::new(members[0].channel()));
     assert_eq!(grant(&mut leases, 7, 60).await, (7, 60));
     let (chosen, least) = grant(&mut leases, 0, 1).await;
@@ -76,7 +67,7 @@ async fn one_member() {
 #[tokio::test]
 async fn three_members() {
     let folder = Folder::new("leases-three");
-    let mut members = cluster(&folder, 3).await;
+    let mut members = Member::serving(&folder.0, 3, &[]).await;
     let mut clients: Vec<_> =
         members.iter().map(|member| LeaseClient::new(member.channel())).collect();
     grant(&mut clients[0], 7, 2).await;

@@ -15,15 +15,6 @@ use tonic::{Code, Status};
 
 use crate::member::{Folder, Member, until};
 
-async fn cluster(folder: &Folder, count: usize) -> Vec<Member> {
-    let mut members = Member::cluster(&folder.0, count, &[]);
-    members.iter_mut().for_each(Member::start);
-    for member in &members {
-        member.ready().await;
-    }
-    members
-}
-
 async fn grant(member: &Member, id: i64) -> i64 {
     let mut leases = LeaseClient::new(member.channel());
     leases.lease_grant(LeaseGrantRequest { id, ttl: 60 }).await.unwrap();
@@ -77,7 +68,7 @@ fn check(status: &Status, text: &str) {
 #[tokio::test]
 async fn locks_in_order() {
     let folder = Folder::new("locks");
-    let members = cluster(&folder, 3).await;
+    let members = Member::serving(&folder.0, 3, &[]).await;
     for lease in [0xa, 0xb, 0xc] {
         grant(&members[0], lease).await;
     }
@@ -106,7 +97,7 @@ async fn locks_in_order() {
 #[tokio::test]
 async fn leases_of_locks() {
     let folder = Folder::new("lock-leases");
-    let members = cluster(&folder, 1).await;
+    let members = Member::serving(&folder.0, 1, &[]).await;
     let missing = locks(&members[0]).lock(lock(7)).await.unwrap_err();
     check(&missing, "etcdserver: requested lease not found");
     let own = locks(&members[0]).lock(lock(0)).await.unwrap().into_inner();
@@ -124,7 +115,7 @@ async fn leases_of_locks() {
 #[tokio::test]
 async fn elections_are_fenced() {
     let folder = Folder::new("elections");
-    let members = cluster(&folder, 1).await;
+    let members = Member::serving(&folder.0, 1, &[]).await;
     let member = &members[0];
     let name = || LeaderRequest { name: "job".into() };
     check(&elections(member).leader(name()).await.unwrap_err(), "election: no leader");

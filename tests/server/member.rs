@@ -59,6 +59,16 @@ impl Member {
         Self::cluster_and_spares(folder, count, 0, extra)
     }
 
+    /// As [`Member::cluster`], started and ready to serve.
+    pub(crate) async fn serving(folder: &Path, count: usize, extra: &[&str]) -> Vec<Self> {
+        let mut members = Self::cluster(folder, count, extra);
+        members.iter_mut().for_each(Self::start);
+        for member in &members {
+            member.ready().await;
+        }
+        members
+    }
+
     /// As [`Member::cluster`], and `spares` behind them that can join it later.
     pub(crate) fn cluster_and_spares(
         folder: &Path,
