@@ -91,9 +91,9 @@ pub fn routes(
         .add_service(service!(ElectionServer))
         .add_service(service!(HealthServer))
         .add_service(service!(MaintenanceServer));
-    let translated = services.into_axum_router().layer(MapResponseLayer::new(too_large));
-    let translated = translated.layer(MapResponseLayer::new(held::layer));
-    let grpc = translated.layer(learners).layer(slow);
+    // As one: each layer that a router is given costs every call a box for its service, its future and its body.
+    let (held, too_large) = (MapResponseLayer::new(held::layer), MapResponseLayer::new(too_large));
+    let grpc = services.into_axum_router().layer((slow, learners, held, too_large));
     let gateway = gateway::Gateway::new(Routes::from(grpc.clone()).prepare(), &config);
     let all = http::pages(&api).fold(grpc, |router, (path, page)| router.route_service(path, page));
     let all =
