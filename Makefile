@@ -35,7 +35,7 @@ fix: ## format and apply what clippy can mend by itself
 cluster: tools ## three members on loopback; prints the etcdctl line; Ctrl-C stops them
 	scripts/cluster
 
-bench: tools ## the cost model: what idling, an operation, a seed and a check cost
+bench: tools ## the cost model: what idling, an operation, a seed, faults, size and a check cost
 	cargo sim-build
 	cargo sim bench
 

@@ -54,9 +54,11 @@ impl Database {
     ) -> Result<Self> {
         let wrap = |cause: rocksdb::Error| wrap("open the database", path, &cause);
         let cache = Cache::new_lru_cache(options.block_cache_bytes);
+        // Copies: RocksDB makes, and throws away, a block cache for each set of options that begins from nothing.
+        let family_options = family_options(options, &cache);
         let families = std::iter::once(rocksdb::DEFAULT_COLUMN_FAMILY_NAME)
             .chain(Family::ALL.map(Family::name))
-            .map(|name| ColumnFamilyDescriptor::new(name, family_options(options, &cache)));
+            .map(|name| ColumnFamilyDescriptor::new(name, family_options.clone()));
         let database_options = database_options(&backend, options).map_err(wrap)?;
         let db = if read_only {
             DB::open_cf_descriptors_read_only(&database_options, path, families, false)

@@ -186,7 +186,7 @@ impl<'a> Evidence<'a> {
     fn list_unknowns(&mut self, history: &History<'a>) {
         // A revocation ends its lease at some time of its own even where it finds no keys: none stands for another.
         let mut groups: HashMap<(&Request, Option<u32>), u32> = HashMap::new();
-        for index in history.by_call.iter().copied() {
+        for index in history.by_call() {
             let place = &history.places[index as usize];
             if !matches!(place.kind, Kind::Unknown | Kind::Revocation) {
                 continue;
@@ -263,13 +263,13 @@ impl<'a> Evidence<'a> {
         let is_hole = |revision: i64| {
             (2..=order.last).contains(&revision) && order.owner[revision as usize] == NOBODY
         };
-        for (index, operation) in history.operations.iter().enumerate() {
-            let glimpse = &history.glimpses[index];
-            match history.places[index].shows {
+        for (index, place, glimpse) in history.places() {
+            match place.shows {
                 Shows::Nothing | Shows::Absent => continue,
                 Shows::One if !is_hole(glimpse.modified) && !is_hole(glimpse.create) => continue,
                 _ => {}
             }
+            let operation = &history.operations[index];
             let Some(response) = &operation.response else { continue };
             if let Body::Campaign { leader } = &response.body
                 && is_hole(leader.revision)

@@ -100,7 +100,7 @@ impl Replay<'_, '_> {
         if unknown.is_txn {
             return false;
         }
-        let numbers = |key| self.timeline.next_seen(key, revision).and_then(|seen| seen.numbers);
+        let numbers = |key| self.timeline.next_seen(key, revision).and_then(|seen| seen.numbers());
         let put = unknown.puts.first().is_some_and(|put| {
             numbers(put.key).is_some_and(|(_, modified, _)| modified < revision)
         });

@@ -76,10 +76,10 @@ const BLOCK: usize = 64;
 struct History<'a> {
     operations: &'a [Operation],
     places: Vec<Place>,
-    /// What answers that show one key say of it.
+    /// What answers that show one key say of it, in the order of those operations.
     glimpses: Vec<Glimpse>,
-    /// Indexes in order of calls.
-    by_call: Vec<u32>,
+    /// Indexes in order of calls, where that is not the order they stand in.
+    sorted: Option<Vec<u32>>,
     keys: Keys<'a>,
     /// Who asked to put a key and value, by their hash; made when first needed.
     writers: OnceCell<HashMap<u64, Vec<u32>>>,
@@ -103,6 +103,7 @@ impl<'a> History<'a> {
     /// the processor's cache, and each walk over it costs as much as all arithmetic.
     fn new(operations: &'a [Operation], faults: &mut Faults) -> Self {
         let mut places = Vec::with_capacity(operations.len());
+        // Room that nobody uses costs nothing.
         let mut glimpses = Vec::with_capacity(operations.len());
         let mut numbering = Numbering::new(operations.len());
         let mut has_composed = false;
@@ -112,24 +113,28 @@ impl<'a> History<'a> {
             }
             for operation in block {
                 let (place, glimpse) = place::place(operation);
+                if place.shows == Shows::One {
+                    glimpses.push(glimpse);
+                }
                 places.push(place);
-                glimpses.push(glimpse);
             }
             for operation in block {
                 numbering.add(operation);
                 has_composed |= composed::is_composed(operation);
             }
         }
-        let mut by_call: Vec<u32> = (0..operations.len() as u32).collect();
-        if !places.is_sorted_by_key(|place: &Place| place.call) {
-            by_call.sort_by_key(|index| places[*index as usize].call);
-        }
+        let is_sorted = places.is_sorted_by_key(|place: &Place| place.call);
+        let sorted = (!is_sorted).then(|| {
+            let mut sorted: Vec<u32> = (0..operations.len() as u32).collect();
+            sorted.sort_by_key(|index| places[*index as usize].call);
+            sorted
+        });
         let keys = numbering.finish();
         let mut history = Self {
             operations,
             places,
             glimpses,
-            by_call,
+            sorted,
             keys,
             writers: OnceCell::new(),
             watches: Vec::new(),
@@ -138,6 +143,22 @@ impl<'a> History<'a> {
         };
         history.hear_watches();
         history
+    }
+
+    /// Indexes of the operations in order of calls.
+    fn by_call(&self) -> impl DoubleEndedIterator<Item = u32> + '_ {
+        let indexes = 0..self.operations.len() as u32;
+        indexes.map(|at| self.sorted.as_ref().map_or(at, |sorted| sorted[at as usize]))
+    }
+
+    /// Index and place of each operation, and what it shows of one key (nothing, where it shows more or less).
+    fn places(&self) -> impl Iterator<Item = (usize, &Place, Glimpse)> {
+        let mut glimpses = self.glimpses.iter();
+        self.places.iter().enumerate().map(move |(index, place)| {
+            let shows_one = place.shows == Shows::One;
+            let glimpse = shows_one.then(|| glimpses.next().expect("one for each that shows one"));
+            (index, place, glimpse.copied().unwrap_or_default())
+        })
     }
 
     fn hear_watches(&mut self) {

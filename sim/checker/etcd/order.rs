@@ -89,7 +89,7 @@ fn sweep(history: &History<'_>, found: &mut Found) -> Vec<Window> {
     // Operations under way, the first to return on top.
     let mut under_way: BinaryHeap<Reverse<(u64, u32)>> = BinaryHeap::new();
     let mut furthest = (2, NOBODY);
-    for index in history.by_call.iter().copied() {
+    for index in history.by_call() {
         let place = &history.places[index as usize];
         while let Some(Reverse((ret, earlier))) = under_way.peek().copied()
             && ret < place.call
@@ -128,7 +128,7 @@ fn bound_above(history: &History<'_>, windows: &mut [Window]) {
     let mut order: Vec<usize> = (0..windows.len()).collect();
     order
         .sort_unstable_by_key(|&at| std::cmp::Reverse(history.places[windows[at].op as usize].ret));
-    let mut calls = history.by_call.iter().rev().copied().peekable();
+    let mut calls = history.by_call().rev().peekable();
     let mut lowest = i64::MAX;
     for at in order {
         let ret = history.places[windows[at].op as usize].ret;
@@ -148,7 +148,7 @@ fn bound_above(history: &History<'_>, windows: &mut [Window]) {
 
 fn owners(history: &History<'_>, last: i64, found: &mut Found) -> Vec<u32> {
     let mut owner = vec![NOBODY; last as usize + 1];
-    for index in history.by_call.iter().copied() {
+    for index in history.by_call() {
         let place = &history.places[index as usize];
         if place.kind != Kind::Write {
             continue;

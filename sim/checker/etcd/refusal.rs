@@ -154,7 +154,7 @@ fn check_answers(history: &History<'_>, found: &mut Found) {
 
 fn cuts(history: &History<'_>, order: &Order, found: &mut Found) -> Vec<Cut> {
     let mut cuts: Vec<Cut> = Vec::new();
-    for index in history.by_call.iter().copied() {
+    for index in history.by_call() {
         let place = &history.places[index as usize];
         if !matches!(place.kind, Kind::Compaction | Kind::UnknownCompaction) {
             continue;

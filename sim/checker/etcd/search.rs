@@ -459,7 +459,7 @@ impl<'a> Replay<'_, 'a> {
     pub(super) fn fits_ahead(&self, key: u32, revision: i64) -> bool {
         let slot = self.store.get(key);
         let Some(seen) = self.timeline.next_seen(key, revision) else { return true };
-        match seen.numbers {
+        match seen.numbers() {
             None => seen.at > revision || !slot.is_alive(),
             Some((create, modified, version)) => {
                 modified >= revision

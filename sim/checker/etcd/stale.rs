@@ -22,7 +22,7 @@ pub(super) fn measure(history: &History<'_>, order: &Order) -> Staleness {
     let mut returns = BinaryHeap::new();
     let mut newest = 1;
     let mut of_member: BTreeMap<Member<'_>, i64> = BTreeMap::new();
-    for index in history.by_call.iter().copied() {
+    for index in history.by_call() {
         let place = &history.places[index as usize];
         while let Some(Reverse((ret, earlier))) = returns.peek().copied()
             && ret < place.call

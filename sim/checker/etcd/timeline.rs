@@ -16,13 +16,46 @@ use crate::history::{Body, KeyValue, Range, Request, Response};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Seen {
     pub(super) at: i64,
-    /// (create, mod, version); `None` if the key was not there.
-    pub(super) numbers: Option<(i64, i64, i64)>,
+    /// [`Seen::NOWHERE`] if the key was not there.
+    create: i64,
+    modified: i64,
+    version: i64,
 }
 
 impl Seen {
+    /// Stands for no revision of creation. There is one of these for every other operation: no room for an `Option`.
+    const NOWHERE: i64 = i64::MIN;
+
     fn of(kv: &KeyValue, at: i64) -> Self {
-        Self { at, numbers: Some((kv.create_revision, kv.mod_revision, kv.version)) }
+        let (create, modified, version) = (kv.create_revision, kv.mod_revision, kv.version);
+        Self { at, create, modified, version }
+    }
+
+    fn absent(at: i64) -> Self {
+        Self { at, create: Self::NOWHERE, modified: 0, version: 0 }
+    }
+
+    /// (create, mod, version); `None` if the key was not there.
+    pub(super) fn numbers(&self) -> Option<(i64, i64, i64)> {
+        (self.create != Self::NOWHERE).then_some((self.create, self.modified, self.version))
+    }
+}
+
+/// A known write: its revision, and whether it is a put. They sort by revision.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Known(i64);
+
+impl Known {
+    fn new(revision: i64, is_put: bool) -> Self {
+        Self(2 * revision + i64::from(is_put))
+    }
+
+    fn revision(self) -> i64 {
+        self.0 >> 1
+    }
+
+    fn is_put(self) -> bool {
+        self.0 & 1 == 1
     }
 }
 
@@ -44,8 +77,7 @@ pub(super) struct Timeline {
     /// Whether a key can be touched by an operation whose place is not settled. Empty without open holes.
     pub(super) is_open: Vec<bool>,
     seen: Vec<Vec<Seen>>,
-    /// Known writes: (revision, is a put).
-    known: Vec<Vec<(i64, bool)>>,
+    known: Vec<Vec<Known>>,
     /// In order of `after`.
     pub(super) demands: Vec<Demand>,
 }
@@ -90,17 +122,17 @@ impl Timeline {
     /// How many sightings of a key behind a revision say that its life of then goes on, before the next known write.
     pub(super) fn seen_alive(&self, key: u32, revision: i64) -> usize {
         let known = &self.known[key as usize];
-        let next = known.get(known.partition_point(|(at, _)| *at <= revision));
-        let until = next.map_or(i64::MAX, |(at, _)| *at);
+        let next = known.get(known.partition_point(|known| known.revision() <= revision));
+        let until = next.map_or(i64::MAX, |known| known.revision());
         let seen =
             self.seen[key as usize].iter().filter(|seen| (revision..until).contains(&seen.at));
-        seen.filter(|seen| seen.numbers.is_some_and(|(create, ..)| create <= revision)).count()
+        seen.filter(|seen| seen.numbers().is_some_and(|(create, ..)| create <= revision)).count()
     }
 
     /// Whether some sighting of a key behind a revision says that its life of then is over.
     pub(super) fn is_gone_later(&self, key: u32, revision: i64) -> bool {
         let behind = self.seen[key as usize].iter().filter(|seen| seen.at >= revision);
-        behind.into_iter().any(|seen| seen.numbers.is_none_or(|(create, ..)| create > revision))
+        behind.into_iter().any(|seen| seen.numbers().is_none_or(|(create, ..)| create > revision))
     }
 
     fn is_open(&self, key: u32) -> bool {
@@ -133,8 +165,7 @@ impl Timeline {
     }
 
     fn observe(&mut self, history: &History<'_>) {
-        for (index, operation) in history.operations.iter().enumerate() {
-            let place = &history.places[index];
+        for (index, place, glimpse) in history.places() {
             let single = history.keys.single(index as u32);
             if single != SEVERAL && !self.is_open(single) {
                 continue;
@@ -146,17 +177,18 @@ impl Timeline {
             match place.shows {
                 Shows::Nothing => continue,
                 Shows::Absent => {
-                    self.seen[single as usize].push(Seen { at, numbers: None });
+                    self.seen[single as usize].push(Seen::absent(at));
                     continue;
                 }
                 Shows::One => {
-                    let Glimpse { create, modified, version } = history.glimpses[index];
-                    let numbers = Some((create, modified, version));
-                    self.seen[single as usize].push(Seen { at, numbers });
+                    let Glimpse { create, modified, version } = glimpse;
+                    let seen = Seen { at, create, modified, version };
+                    self.seen[single as usize].push(seen);
                     continue;
                 }
                 Shows::Several => {}
             }
+            let operation = &history.operations[index];
             let Some(response) = &operation.response else { continue };
             if let (Request::Range(range), Body::Range { kvs, .. }) =
                 (&operation.request, &response.body)
@@ -223,7 +255,7 @@ impl Timeline {
             let name = history.keys.name(key);
             while shown.next_if(|shown| *shown < name).is_some() {}
             if shown.peek() != Some(&name) && self.is_open(key) {
-                self.seen[key as usize].push(Seen { at, numbers: None });
+                self.seen[key as usize].push(Seen::absent(at));
             }
         }
     }
@@ -248,7 +280,7 @@ impl Timeline {
                 None => {
                     if let Some(key) = history.keys.id(&put.key.0).filter(|key| self.is_open(*key))
                     {
-                        self.seen[key as usize].push(Seen { at: at - 1, numbers: None });
+                        self.seen[key as usize].push(Seen::absent(at - 1));
                     }
                 }
             },
@@ -268,7 +300,8 @@ impl Timeline {
                 let hole = &evidence.holes[evidence.hole(revision).expect("a hole is listed")];
                 for sighting in &hole.sightings {
                     if self.is_open(sighting.key) {
-                        self.known[sighting.key as usize].push((revision, !sighting.is_gone));
+                        self.known[sighting.key as usize]
+                            .push(Known::new(revision, !sighting.is_gone));
                     }
                 }
                 continue;
@@ -279,7 +312,7 @@ impl Timeline {
             }
             let operation = &history.operations[*owner as usize];
             if single != SEVERAL && matches!(operation.request, Request::Put(_)) {
-                self.known[single as usize].push((revision, true));
+                self.known[single as usize].push(Known::new(revision, true));
             } else if let Some(response) = &operation.response {
                 self.know_write(history, &operation.request, response, revision);
             }
@@ -296,13 +329,13 @@ impl Timeline {
         match (request, &response.body) {
             (Request::Put(put), _) => {
                 if let Some(key) = history.keys.id(&put.key.0).filter(|key| self.is_open(*key)) {
-                    self.known[key as usize].push((at, true));
+                    self.known[key as usize].push(Known::new(at, true));
                 }
             }
             (Request::DeleteRange(delete), Body::DeleteRange { .. }) => {
                 for key in history.keys.span(&delete.key.0, &delete.range_end.0) {
                     if self.is_open(key) {
-                        self.known[key as usize].push((at, false));
+                        self.known[key as usize].push(Known::new(at, false));
                     }
                 }
             }
@@ -318,7 +351,7 @@ impl Timeline {
 
     /// What each two neighbouring sightings of a key demand in between.
     fn demand(&mut self, key: u32) {
-        let mut previous = Seen { at: 1, numbers: None };
+        let mut previous = Seen::absent(1);
         for index in 0..self.seen[key as usize].len() {
             let seen = self.seen[key as usize][index];
             if seen.at > previous.at {
@@ -331,23 +364,24 @@ impl Timeline {
     fn demand_between(&mut self, key: u32, from: &Seen, to: &Seen) {
         let known = &self.known[key as usize];
         let between = |after: i64, until: i64| {
-            let start = known.partition_point(|(at, _)| *at <= after);
-            let end = known.partition_point(|(at, _)| *at <= until);
+            let start = known.partition_point(|known| known.revision() <= after);
+            let end = known.partition_point(|known| known.revision() <= until);
             &known[start..end.max(start)]
         };
-        let puts =
-            |after, until| between(after, until).iter().filter(|(_, put)| *put).count() as i64;
+        let puts = |after, until| {
+            between(after, until).iter().filter(|known| known.is_put()).count() as i64
+        };
         // The last sign of life before `until`, if the key was alive there as far as is known.
         let alive_since = |until: i64| match between(from.at, until).last() {
-            Some((at, is_put)) => is_put.then_some(*at),
-            None => from.numbers.map(|_| from.at),
+            Some(known) => known.is_put().then_some(known.revision()),
+            None => from.numbers().map(|_| from.at),
         };
         let mut add = |is_put, after, until, left| {
             if left > 0 && until > after {
                 self.demands.push(Demand { key, is_put, after, until, left });
             }
         };
-        match (from.numbers, to.numbers) {
+        match (from.numbers(), to.numbers()) {
             (_, None) => {
                 if let Some(since) = alive_since(to.at) {
                     add(false, since, to.at, 1);

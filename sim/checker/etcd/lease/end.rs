@@ -86,7 +86,7 @@ impl Replay<'_, '_> {
             let keys: Vec<u32> = self.keys_of(unknown).collect();
             let is_gone = |key: &u32| {
                 let seen = self.timeline.next_seen(*key, revision);
-                seen.is_some_and(|seen| match seen.numbers {
+                seen.is_some_and(|seen| match seen.numbers() {
                     None => true,
                     Some((create, ..)) => create > revision,
                 })
