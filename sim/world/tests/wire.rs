@@ -21,6 +21,7 @@ use crate::messages::MessageKind;
 
 const PORT: u16 = 80;
 const FRAMES: u64 = 30;
+const CHUNKS: u8 = 4;
 
 /// A member that writes down what it is told: `a3` for an append of index 3, `h4` for a heartbeat, `!` before what is
 /// not as it was sent.
@@ -31,6 +32,12 @@ fn word(bytes: &bytes::Bytes) -> String {
         protobuf::Message::parse_from_carllerche_bytes(bytes).unwrap_or_default();
     let kind = if message.get_msg_type() == MessageType::MsgAppend { "a" } else { "h" };
     format!("{kind}{}", message.index)
+}
+
+/// A piece of the snapshot that is sent.
+fn piece(number: u8) -> SnapshotChunk {
+    let (data, last) = (vec![number].into(), number == CHUNKS);
+    SnapshotChunk { from: 1, data, checksum: 9, last, ..SnapshotChunk::default() }
 }
 
 #[tonic::async_trait]
@@ -50,8 +57,8 @@ impl Peer for Member {
     ) -> Result<Response<SnapshotAck>, Status> {
         let mut chunks = request.into_inner();
         while let Some(chunk) = chunks.message().await? {
-            let is_known = chunk.from == 1 && chunk.data.len() == 1 && chunk.checksum == 9;
-            self.0.add(if is_known { format!("c{}", chunk.data[0]) } else { "!".into() });
+            let number = (1..=CHUNKS).find(|number| chunk == piece(*number));
+            self.0.add(number.map_or("!".into(), |number| format!("c{number}")));
         }
         Ok(Response::new(SnapshotAck {}))
     }
@@ -118,8 +125,11 @@ impl Stage {
         for (node, octet, log) in [(b, 2, &heard[0]), (c, 3, &heard[1])] {
             let (log, wires) = (log.clone(), wires.clone());
             world.boot(node, move |host| {
-                wires.serve(&host, node, ip(octet));
-                serve(host, SocketAddr::new(ip(octet), PORT), log.clone())
+                let (log, wires) = (log.clone(), wires.clone());
+                async move {
+                    wires.serve(&host, node, ip(octet));
+                    serve(host, SocketAddr::new(ip(octet), PORT), log).await;
+                }
             });
         }
         Self { world, wires, nodes, heard }
@@ -293,16 +303,9 @@ fn snapshots_are_met() {
                 let link = (stage.nodes[0], stage.nodes[1]);
                 stage.wires.begin(0, link, Rule { what, kind, one_in: 1 });
             }
-            let chunks = (1..=4).map(|n: u8| SnapshotChunk {
-                from: 1,
-                data: vec![n].into(),
-                checksum: 9,
-                last: n == 4,
-                ..SnapshotChunk::default()
-            });
             let mut client = stage.client("b");
             let call = stage.world.spawn(stage.nodes[0], async move {
-                client.snapshot(tokio_stream::iter(chunks)).await.map(|_| ())
+                client.snapshot(tokio_stream::iter((1..=CHUNKS).map(piece))).await.map(|_| ())
             });
             call.await.expect("not aborted").expect("taken in");
             stage.words(0)
