@@ -2,12 +2,13 @@
 
 use std::process::ExitCode;
 
+use crate::messages::MessageKind;
 use crate::outcome::EXIT_USAGE;
-use crate::scenario::fault::Amount;
+use crate::scenario::fault::{Amount, Says};
 use crate::scenario::{FaultKind, library};
 use crate::{situations, workload};
 
-/// Prints every scenario, workload, situation and fault with its sentence.
+/// Prints every scenario, workload, situation, fault and kind of message with its sentence.
 #[expect(clippy::print_stdout, reason = "a command's answer")]
 pub fn main_list(json: bool) -> ExitCode {
     let mut rows: Vec<(&str, String, String)> = Vec::new();
@@ -23,9 +24,14 @@ pub fn main_list(json: bool) -> ExitCode {
     let faults = FaultKind::ALL.iter().map(|row| match row.says.amount() {
         None => (row.name, row.about.to_string()),
         Some(Amount(unit, low, usual, high)) => {
-            (row.name, format!("{} (amount: {unit}, {low} to {high}, usually {usual})", row.about))
+            let more = if matches!(row.says, Says::MessagesAmount(_)) { "; messages" } else { "" };
+            let about = row.about;
+            (row.name, format!("{about} (amount: {unit}, {low} to {high}, usually {usual}{more})"))
         }
     });
+    let kinds = MessageKind::ALL.iter();
+    let kinds =
+        kinds.map(|(_, name, about)| ("message", (*name).to_string(), (*about).to_string()));
     rows.extend(
         workload::ALL
             .iter()
@@ -36,6 +42,7 @@ pub fn main_list(json: bool) -> ExitCode {
         situations.map(|(name, about)| ("situation", (*name).to_string(), (*about).to_string())),
     );
     rows.extend(faults.map(|(name, about)| ("fault", name.to_string(), about)));
+    rows.extend(kinds);
     let mut last = "";
     for (kind, name, about) in &rows {
         if json {

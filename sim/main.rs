@@ -10,6 +10,7 @@
 //! * [`world`]: the simulated machines: network, disks, clocks, power.
 //! * [`trace`]: what happened in the world, as a hash.
 //! * [`history`]: what clients saw.
+//! * [`messages`]: kinds of messages between members.
 //! * [`checker`]: history → verdict; knows neither the world nor the server.
 //! * [`outcome`]: verdicts, exit codes and what is printed of a run.
 //! * [`sweep`], [`replay`], [`folder`]: many runs, one run again, what is kept of a failure.
@@ -27,6 +28,7 @@ mod folder;
 mod history;
 mod junit;
 mod list;
+mod messages;
 mod outcome;
 mod replay;
 mod run;

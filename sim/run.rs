@@ -27,6 +27,8 @@ mod links;
 #[cfg(madsim)]
 mod logs;
 #[cfg(madsim)]
+mod meddling;
+#[cfg(madsim)]
 mod phases;
 #[cfg(madsim)]
 mod recorder;

@@ -15,6 +15,7 @@ use tokio::sync::mpsc;
 
 use super::cluster::Cluster;
 use super::links::{Links, is_about_links};
+use super::meddling;
 use super::recorder::Recorder;
 use super::troubles::{self, Clocks};
 use crate::scenario::FaultKind;
@@ -223,6 +224,9 @@ impl Agenda {
             what if is_about_links(what) => {
                 self.links.begin(fault.id, what, targets, &fault.links, fault.amount)
             }
+            what if meddling::meddling(what).is_some() => {
+                meddling::begin(&self.cluster, fault, &targets)
+            }
             FaultKind::Crash => self.each(&targets, |it, member| it.crash(member, fault.id)),
             FaultKind::PowerLoss => {
                 self.each(&targets, |it, member| it.power_off(member, fault.id, fault.survival))
@@ -244,9 +248,33 @@ impl Agenda {
             return self.recorder.fault("without-effect");
         }
         self.recorder.fault(fault.what.name());
-        if !is_about_links(fault.what) {
+        self.note_how_many();
+        if !is_about_links(fault.what) && meddling::meddling(fault.what).is_none() {
             self.recorder.met(&format!("{}_on_{role}", fault.what.name().replace('-', "_")), 1);
         }
+    }
+
+    /// Counts what only several faults at once can bring about, or one of many members.
+    fn note_how_many(&self) {
+        let members = self.cluster.current();
+        let count = |is: &dyn Fn(usize) -> bool| members.iter().filter(|it| is(**it)).count();
+        let (all, most) = (members.len(), members.len() / 2 + 1);
+        let down = count(&|member| self.down.contains_key(&member));
+        let paused = count(&|member| self.paused.contains_key(&member));
+        self.recorder.met("majority_down", u64::from(down >= most));
+        self.recorder.met("all_down", u64::from(down == all));
+        self.recorder.met("majority_paused", u64::from(paused >= most));
+        self.recorder.met("all_paused", u64::from(paused == all));
+        let Some(leader) = self.cluster.leader() else { return };
+        let node = |member| self.cluster.node(member);
+        let net = self.cluster.world.net();
+        let is_reached = |member| {
+            member == leader
+                || (net.is_open(node(leader), node(member))
+                    && net.is_open(node(member), node(leader)))
+        };
+        let is_cut = members.contains(&leader) && count(&is_reached) < most;
+        self.recorder.met("leader_cut_from_majority", u64::from(is_cut));
     }
 
     fn each(&mut self, members: &[usize], mut act: impl FnMut(&mut Self, usize) -> bool) -> bool {
@@ -339,6 +367,7 @@ impl Agenda {
 
     fn end(&mut self, fault: u32) {
         self.links.end(fault);
+        self.cluster.wires.end(fault);
         self.clocks.end(&self.cluster, fault);
         for member in self.disks.remove(&fault).unwrap_or_default() {
             self.cluster.world.disk(self.cluster.node(member)).end(fault);
@@ -366,6 +395,7 @@ impl Agenda {
         self.due.clear();
         self.armed.clear();
         self.links.heal();
+        self.cluster.wires.heal();
         self.clocks.heal(&self.cluster);
         for (fault, members) in std::mem::take(&mut self.disks) {
             for member in members {

@@ -18,16 +18,19 @@ use snowglobe::raft;
 use snowglobe::server::Server;
 use tokio::sync::mpsc;
 
+use super::meddling;
 use super::recorder::Recorder;
 use crate::scenario::flags;
 use crate::scenario::plan::Plan;
-use crate::world::{Disk, NodeId, World};
+use crate::world::{Disk, NodeId, Wires, World};
 
 /// The machines, in the order of [`Plan::members`].
 #[derive(Clone)]
 pub struct Cluster {
     /// The world they live in.
     pub world: World,
+    /// The links between members whose messages may be met.
+    pub wires: Wires,
     members: Arc<Vec<Member>>,
     current: Arc<Mutex<Vec<usize>>>,
 }
@@ -81,6 +84,9 @@ impl Cluster {
             .map(|(index, name)| (name.clone(), address(index)))
             .collect();
         let first = &names[..names.len() - plan.spares as usize];
+        let nodes: Vec<NodeId> = names.iter().map(|(name, ip)| world.add_node(name, *ip)).collect();
+        let links = meddling::links(plan).into_iter().map(|(from, to)| (nodes[from], nodes[to]));
+        let wires = Wires::new(world, flags::PEER_PORT, links);
         let mut members = Vec::new();
         let (died, deaths) = mpsc::unbounded_channel();
         for (index, (name, ip)) in names.iter().enumerate() {
@@ -91,7 +97,7 @@ impl Cluster {
             } else {
                 (joining.clone(), Role::Spare)
             };
-            let node = world.add_node(name, *ip);
+            let node = nodes[index];
             let shared = Shared {
                 role: Arc::new(Mutex::new(role)),
                 id: Arc::new(AtomicU64::new(config.member_id())),
@@ -102,6 +108,8 @@ impl Cluster {
                 configs: [config, joining],
                 index,
                 name: name.clone(),
+                place: (node, *ip),
+                wires: wires.clone(),
                 shared: shared.clone(),
                 disk: world.disk(node),
                 recorder: recorder.clone(),
@@ -111,7 +119,8 @@ impl Cluster {
             members.push(Member { name: name.clone(), node, ip: *ip, shared });
         }
         let current = Arc::new(Mutex::new((0..first.len()).collect()));
-        Ok((Self { world: world.clone(), members: Arc::new(members), current }, deaths))
+        let (world, members) = (world.clone(), Arc::new(members));
+        Ok((Self { world, wires, members, current }, deaths))
     }
 
     /// The machines that are members, as far as the runner goes by it: the first ones, until it is known better.
@@ -256,6 +265,8 @@ struct Life {
     configs: [Config; 2],
     index: usize,
     name: String,
+    place: (NodeId, IpAddr),
+    wires: Wires,
     shared: Shared,
     disk: Arc<Disk>,
     recorder: Recorder,
@@ -268,6 +279,7 @@ const JOIN_AGAIN: Duration = Duration::from_millis(500);
 /// One life of a member, from its start to its death.
 async fn live(host: Arc<dyn Host>, life: Life) {
     let bites = life.disk.bites();
+    life.wires.serve(&host, life.place.0, life.place.1);
     let Some((words, ended)) = serve(host, &life).await else { return };
     if life.disk.is_struck() || words.is_none() {
         // These were no last words: the process had ended before, or in good order.

@@ -26,6 +26,7 @@ const SITUATIONS: &[(&str, &str)] = &[
     ("installed a snapshot", "snapshots_installed"),
     ("snapshot to member", "snapshot_sends_failed"),
     ("snapshot not taken in", "snapshots_refused"),
+    ("refused damage", "damage_refused"),
     ("removed a torn write", "log_tails_repaired"),
     ("removed a snapshot that the log does not know", "unknown_snapshots_removed"),
     ("set a damaged snapshot aside", "snapshots_set_aside"),

@@ -16,11 +16,14 @@ const LOOK_EVERY_NS: u64 = 20_000_000;
 pub async fn until_over(cluster: &Cluster, recorder: &Recorder) {
     let mut leaders: BTreeMap<u64, usize> = BTreeMap::new();
     let mut last = None;
+    let mut were_believed = 0;
     while !recorder.is_over() {
         cluster.world.sleep(LOOK_EVERY_NS).await;
         cluster.reap();
+        let mut believed = 0;
         for member in 0..cluster.count() {
             let Some(term) = cluster.leads(member) else { continue };
+            believed += 1;
             let first = *leaders.entry(term).or_insert(member);
             if first != member {
                 let (one, other) = (cluster.name(first), cluster.name(member));
@@ -30,6 +33,8 @@ pub async fn until_over(cluster: &Cluster, recorder: &Recorder) {
                 recorder.broken("one-leader-per-term", sentence);
             }
         }
+        recorder.met("two_believed_to_lead", u64::from(believed > 1 && were_believed <= 1));
+        were_believed = believed;
         let leader = cluster.leader();
         if leader.is_some() && leader != last {
             recorder.met("leader_changes", u64::from(last.is_some()));

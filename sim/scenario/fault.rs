@@ -6,6 +6,7 @@
 
 use super::Span;
 use super::plan::Files;
+use crate::messages::MessageKind;
 
 /// One `[[fault]]`: what goes wrong, to whom, when, for how long. Times in microseconds.
 #[derive(Clone, Debug, PartialEq)]
@@ -20,6 +21,8 @@ pub struct Fault {
     pub lasts_us: Span,
     /// With which files; `None`: with all.
     pub files: Option<Files>,
+    /// With messages of which kind; `None`: of any.
+    pub messages: Option<MessageKind>,
     /// How much, in the unit of the kind ([`Amount`]).
     pub amount: u64,
     /// Whether it waits, from its time on, until something changes on the disk of whom it is to meet.
@@ -64,6 +67,16 @@ pub enum FaultKind {
     Refuse,
     /// All connections to the members named break, and attempts to connect get no answer.
     Hang,
+    /// Some messages between the members named and the other members are lost.
+    LoseMessages,
+    /// Some messages arrive twice, the second time late; forwarded proposals never do.
+    RepeatMessages,
+    /// Some messages arrive late, after others that were sent later.
+    ReorderMessages,
+    /// A bit of some messages is turned over on the way.
+    CorruptMessages,
+    /// Some messages arrive when the fault is over; pieces of snapshots are not held.
+    HoldMessages,
     /// The process ends at once; the page cache survives. It is started again at the end.
     Crash,
     /// The machine loses power: what was not synced is lost. It is started again at the end.
@@ -127,6 +140,8 @@ pub enum Says {
     Files,
     /// With which files, and how much.
     FilesAmount(Amount),
+    /// With messages of which kind, and how much.
+    MessagesAmount(Amount),
 }
 
 impl Says {
@@ -134,9 +149,10 @@ impl Says {
     #[must_use]
     pub fn amount(self) -> Option<Amount> {
         match self {
-            Self::Amount(amount) | Self::AllAmount(amount) | Self::FilesAmount(amount) => {
-                Some(amount)
-            }
+            Self::Amount(amount)
+            | Self::AllAmount(amount)
+            | Self::FilesAmount(amount)
+            | Self::MessagesAmount(amount) => Some(amount),
             Self::Nothing | Self::All | Self::Files => None,
         }
     }
@@ -148,6 +164,9 @@ const fn row(kind: FaultKind, name: &'static str, says: Says, about: &'static st
 
 /// One in so many operations fails.
 const ONE_IN: Amount = Amount("one in so many fails", 1, 3, 1_000_000);
+
+/// One in so many messages is met.
+const MET: Says = Says::MessagesAmount(Amount("one in so many", 1, 10, 1_000_000));
 
 impl FaultKind {
     /// The table of faults.
@@ -170,6 +189,11 @@ impl FaultKind {
         row(Self::Reset, "reset", Says::Nothing, "all connections of the members named break"),
         row(Self::Refuse, "refuse", Says::Nothing, "connections to the members named break, new ones are refused"),
         row(Self::Hang, "hang", Says::Nothing, "connections to the members named break, new ones get no answer"),
+        row(Self::LoseMessages, "lose-messages", MET, "some messages to or from the members named are lost"),
+        row(Self::RepeatMessages, "repeat-messages", MET, "some messages arrive twice, the second time late"),
+        row(Self::ReorderMessages, "reorder-messages", MET, "some messages arrive after others that were sent later"),
+        row(Self::CorruptMessages, "corrupt-messages", MET, "a bit of some messages is turned over on the way"),
+        row(Self::HoldMessages, "hold-messages", MET, "some messages arrive when the fault is over"),
         row(Self::Crash, "crash", Says::Files, "the process is killed and started again"),
         row(Self::PowerLoss, "power-loss", Says::Files, "the machine loses power and what it had not synced"),
         row(Self::Pause, "pause", Says::Nothing, "the process stands still for a while"),

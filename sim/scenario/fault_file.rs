@@ -7,6 +7,7 @@ use super::fault::{Fault, FaultKind, Says, When, Whom};
 use super::member_names;
 use super::plan::Files;
 use super::table::{Table, did_you_mean};
+use crate::messages::MessageKind;
 
 /// One `[[fault]]` of a cluster of so many members; `None` only after a complaint.
 pub(super) fn read(table: Table<'_>, members: u32, duration_us: u64) -> Option<Fault> {
@@ -20,10 +21,12 @@ pub(super) fn read(table: Table<'_>, members: u32, duration_us: u64) -> Option<F
     }
     let awaits_writes = awaits_writes(&table);
     let files = files(&table, says, awaits_writes);
+    let messages = messages(&table, what);
     let amount = amount(&table, what);
     table.finish();
     let (what, lasts_us) = (what?, lasts?.0);
-    Some(Fault { what, whom: whom?, when: when?, lasts_us, files, amount, awaits_writes })
+    let (whom, when) = (whom?, when?);
+    Some(Fault { what, whom, when, lasts_us, files, messages, amount, awaits_writes })
 }
 
 fn what(table: &Table<'_>) -> Option<FaultKind> {
@@ -145,6 +148,31 @@ fn files(table: &Table<'_>, says: Option<Says>, awaits_writes: bool) -> Option<F
             format!("only faults of disks have files, or with when = \"{WRITES_IN_FLIGHT}\"");
         table.complain(place, "`files` means nothing here".into(), "not about files", Some(help));
     }
+    found
+}
+
+fn messages(table: &Table<'_>, what: Option<FaultKind>) -> Option<MessageKind> {
+    let (text, place) = table.text("messages")?;
+    let found = MessageKind::ALL.iter().find(|row| row.1 == text).map(|row| row.0);
+    if found.is_none() {
+        let help = did_you_mean(&text, MessageKind::ALL.iter().map(|row| row.1));
+        table.complain(place, format!("there are no messages `{text}`"), "not known", help);
+        return None;
+    }
+    let why_not = match (what, found) {
+        (Some(FaultKind::RepeatMessages), Some(MessageKind::Propose)) => {
+            "forwarded proposals are never repeated: nobody would know them again"
+        }
+        (Some(FaultKind::HoldMessages), Some(MessageKind::Snapshot)) => {
+            "pieces of a snapshot are never held: the call would hang, as `stall` has it"
+        }
+        (Some(what), _) if !matches!(what.row().says, Says::MessagesAmount(_)) => {
+            "only faults of messages have them"
+        }
+        _ => return found,
+    };
+    let text = "`messages` means nothing here".to_string();
+    table.complain(place, text, "no such messages", Some(why_not.into()));
     found
 }
 

@@ -25,6 +25,7 @@
 //! lasts = "1s..3s"
 //! when = "writes-in-flight"       # from that time on, as soon as something changes on the disk of whom it meets
 //! files = "wal"                   # faults of disks, and what `when` waits for: wal, snap, backend or all
+//! messages = "append"             # faults of messages: which kind, else any
 //! amount = 20_000                 # how much, in the unit of the fault (`sim list`)
 //! [liveness]
 //! deadline = "30s"
@@ -281,6 +282,9 @@ mod tests {
         let fault = "[[fault]]\nwhat = \"crash\"\nwhom = \"all\"\nat = \"5s\"\nlasts = \"1s\"\n";
         check("unknown-moment", &with(&format!("{fault}when = \"write-in-flight\"\n")));
         check("files-of-no-disk", &with(&format!("{fault}files = \"wall\"\n")));
+        check("messages-of-no-kind", &with(&format!("{fault}messages = \"apend\"\n")));
+        let repeat = fault.replace("crash", "repeat-messages");
+        check("messages-never-repeated", &with(&format!("{repeat}messages = \"propose\"\n")));
         check("amount-of-nothing", &with(&format!("{fault}amount = 3\n")));
         check("unknown-situation", &with("[require]\nleader_change = 1\n"));
         check(

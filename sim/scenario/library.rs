@@ -10,6 +10,7 @@ use super::{Scenario, file};
 
 /// Name and text of every scenario compiled in, by name.
 const BUILT_IN: &[(&str, &str)] = &[
+    ("all-stand-still", include_str!("../../scenarios/all-stand-still.toml")),
     ("auth-through-faults", include_str!("../../scenarios/auth-through-faults.toml")),
     ("bit-rot", include_str!("../../scenarios/bit-rot.toml")),
     ("bridge-of-five", include_str!("../../scenarios/bridge-of-five.toml")),
@@ -21,11 +22,17 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("disk-errors", include_str!("../../scenarios/disk-errors.toml")),
     ("disk-full", include_str!("../../scenarios/disk-full.toml")),
     ("election-storm", include_str!("../../scenarios/election-storm.toml")),
+    ("half-open", include_str!("../../scenarios/half-open.toml")),
     ("hung-disk", include_str!("../../scenarios/hung-disk.toml")),
     ("lease-through-faults", include_str!("../../scenarios/lease-through-faults.toml")),
     ("lock-through-faults", include_str!("../../scenarios/lock-through-faults.toml")),
+    ("majority-gone", include_str!("../../scenarios/majority-gone.toml")),
     ("membership-through-faults", include_str!("../../scenarios/membership-through-faults.toml")),
+    ("messages-corrupted", include_str!("../../scenarios/messages-corrupted.toml")),
+    ("messages-late", include_str!("../../scenarios/messages-late.toml")),
+    ("messages-lost", include_str!("../../scenarios/messages-lost.toml")),
     ("nine-members", include_str!("../../scenarios/nine-members.toml")),
+    ("old-terms-return", include_str!("../../scenarios/old-terms-return.toml")),
     ("one-member", include_str!("../../scenarios/one-member.toml")),
     ("partition-halves", include_str!("../../scenarios/partition-halves.toml")),
     ("partition-leader", include_str!("../../scenarios/partition-leader.toml")),
@@ -39,11 +46,13 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("slow-links", include_str!("../../scenarios/slow-links.toml")),
     ("slow-node", include_str!("../../scenarios/slow-node.toml")),
     ("smoke", include_str!("../../scenarios/smoke.toml")),
+    ("snapshots-in-pieces", include_str!("../../scenarios/snapshots-in-pieces.toml")),
     ("stall-and-burst", include_str!("../../scenarios/stall-and-burst.toml")),
     ("struck-mid-write", include_str!("../../scenarios/struck-mid-write.toml")),
     ("swarm", include_str!("../../scenarios/swarm.toml")),
     ("swizzle", include_str!("../../scenarios/swizzle.toml")),
     ("sync-fails", include_str!("../../scenarios/sync-fails.toml")),
+    ("votes-lost", include_str!("../../scenarios/votes-lost.toml")),
     ("watch-through-faults", include_str!("../../scenarios/watch-through-faults.toml")),
 ];
 

@@ -27,6 +27,7 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Vec<plan::Fault> {
                 whom,
                 survival,
                 files: fault.files,
+                messages: fault.messages,
                 amount: amount(fault, &mut dice),
                 links: Vec::new(),
                 strike: fault.awaits_writes.then(|| strike(&mut dice)),

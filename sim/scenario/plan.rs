@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use super::FaultKind;
 use super::change::Planned;
 use crate::history::Request;
+use crate::messages::MessageKind;
 
 /// Everything that a run will do.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -74,6 +75,9 @@ pub struct Fault {
     /// With which files; all where it is not said.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub files: Option<Files>,
+    /// With messages of which kind; of any where it is not said.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub messages: Option<MessageKind>,
     /// How much, in the unit of the kind; clocks may be moved either way.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub amount: Option<i64>,

@@ -10,9 +10,10 @@
 
 use std::fmt::Write as _;
 
-use super::fault::FaultKind;
+use super::fault::{FaultKind, Says};
 use super::{Scenario, file};
 use crate::dice::Dice;
+use crate::messages::MessageKind;
 
 /// The scenario that `seed` draws from `scenario`, where that is a swarm; otherwise itself.
 #[must_use]
@@ -192,6 +193,11 @@ const LIKELY: &[(FaultKind, u64)] = &[
     (FaultKind::Reset, 8),
     (FaultKind::Refuse, 4),
     (FaultKind::Hang, 4),
+    (FaultKind::LoseMessages, 12),
+    (FaultKind::RepeatMessages, 8),
+    (FaultKind::ReorderMessages, 10),
+    (FaultKind::CorruptMessages, 6),
+    (FaultKind::HoldMessages, 10),
     (FaultKind::SyncFails, 15),
     (FaultKind::DiskFull, 10),
     (FaultKind::WriteErrors, 8),
@@ -245,6 +251,11 @@ fn needs_others(kind: FaultKind) -> bool {
             | F::Narrow
             | F::Stall
             | F::MoveLeader
+            | F::LoseMessages
+            | F::RepeatMessages
+            | F::ReorderMessages
+            | F::CorruptMessages
+            | F::HoldMessages
             | F::BitRot
     )
 }
@@ -280,6 +291,24 @@ fn fault(text: &mut String, dice: &mut Dice, kind: FaultKind, duration_s: u64) {
     if matches!(kind, F::WriteErrors | F::ReadErrors) {
         line(text, format!("amount = {}", dice.pick(&[1, 5, 40])));
     }
+    if let Says::MessagesAmount(_) = kind.row().says {
+        messages(text, dice, kind);
+    }
+}
+
+/// One in how many messages, and of which kind: half of the time of one alone, and then more of them.
+fn messages(text: &mut String, dice: &mut Dice, kind: FaultKind) {
+    let (_, name, _) = *dice.pick(MessageKind::ALL);
+    let is_impossible = matches!(
+        (kind, name),
+        (FaultKind::RepeatMessages, "propose") | (FaultKind::HoldMessages, "snapshot")
+    );
+    let is_of_kind = dice.percent(50) && !is_impossible;
+    if is_of_kind {
+        line(text, format!("messages = \"{name}\""));
+    }
+    let amounts: &[u64] = if is_of_kind { &[1, 2, 5] } else { &[3, 10, 40] };
+    line(text, format!("amount = {}", dice.pick(amounts)));
 }
 
 #[cfg(test)]

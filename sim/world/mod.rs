@@ -9,6 +9,7 @@
 //! | [`base`] | virtual time, trace, counters, lives: what all others stand on |
 //! | [`timer`] | everything that is due, in one heap |
 //! | [`net`] | byte streams over links that fail |
+//! | [`wire`] | single messages between members, met by proxies |
 //! | [`disk`] | files that forget what was not synced |
 //! | [`rocks`] | RocksDB's environment on that disk |
 //! | [`clock`] | each node's own time |
@@ -41,6 +42,8 @@ pub(crate) mod rocks;
 mod tests;
 #[cfg(madsim)]
 pub(crate) mod timer;
+#[cfg(madsim)]
+pub(crate) mod wire;
 
 #[cfg(madsim)]
 #[allow(unused_imports, reason = "the world's face, whoever looks at it")]
@@ -51,4 +54,5 @@ pub use {
     harness::{Crash, run_here, run_in_world},
     net::{Connects, LinkFaults, Net, NetOptions},
     node::{NodeId, Options, World},
+    wire::{Meddling, Rule, Wires},
 };

@@ -218,6 +218,11 @@ impl Plain {
             self.api.handle.leader_changes(),
         );
         metrics.counter(
+            "snowglobe_peer_damaged_frames_total",
+            "Frames and chunks of members that were refused because their checksum was wrong.",
+            self.api.handle.damaged_frames(),
+        );
+        metrics.counter(
             "etcd_server_proposals_committed_total",
             "The last index known to be committed.",
             status.commit,

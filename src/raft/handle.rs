@@ -78,6 +78,8 @@ pub(super) struct Shared {
     /// How often the leader was lost or changed.
     pub(super) leader_changes: AtomicU64,
     pub(super) applied: AtomicU64,
+    /// Frames and chunks of other members that were refused because their checksum was wrong.
+    pub(super) damaged: AtomicU64,
     /// The current revision.
     pub(super) revision: AtomicI64,
     /// Bytes of the backend, as of a short while ago.
@@ -112,6 +114,7 @@ impl Shared {
             leader,
             leader_changes,
             applied,
+            damaged: zero(),
             revision,
             db_size: zero(),
             is_learner: AtomicBool::new(false),
@@ -430,6 +433,12 @@ impl Handle {
     #[must_use]
     pub fn leader_changes(&self) -> u64 {
         self.inner.shared.leader_changes.load(Ordering::Relaxed)
+    }
+
+    /// Frames and chunks of other members that were refused since the start because their checksum was wrong.
+    #[must_use]
+    pub fn damaged_frames(&self) -> u64 {
+        self.inner.shared.damaged.load(Ordering::Relaxed)
     }
 
     /// Hands leadership over where this member has it, ends the loop, and returns when it has ended (or when

@@ -1,6 +1,7 @@
 //! What other members send: the gRPC service that feeds their messages and snapshots into the loop.
 //!
 //! Invariants:
+//! * A frame or chunk whose checksum is wrong is refused with its stream, before anything in it is believed.
 //! * Frames from another cluster, for another member, or from a stranger are refused and logged.
 //! * One stream per member is listened to: a newer one ends the older, so that messages keep their order.
 //! * When the loop is busy, streams are not read on; the sender's queue fills and drops. Nothing is unbounded.
@@ -16,6 +17,7 @@ use raft::eraftpb::Message;
 use tokio::sync::{mpsc, oneshot};
 use tonic::{Request, Response, Status, Streaming};
 
+use super::frame::{chunk_checksum, is_whole};
 use super::handle::{Handle, Shared};
 use super::hashes::KvHash;
 use super::leases::TimeToLive;
@@ -100,6 +102,22 @@ impl PeerService {
         PeerServer::new(self).max_decoding_message_size(limit)
     }
 
+    /// What came is not what was sent. The sender connects anew, and raft says again what matters.
+    fn damaged(&self, what: &str, from: u64) -> Status {
+        self.shared.damaged.fetch_add(1, Ordering::Relaxed);
+        let text = format!("{what} that says it is of member {from:x} has a wrong checksum");
+        tracing::warn!("refused damage: {text}; its stream is ended");
+        Status::data_loss(text)
+    }
+
+    /// Looks at a frame before it is believed.
+    fn check_frame(&self, frame: &Frame) -> Result<(), Status> {
+        if !is_whole(frame) {
+            return Err(self.damaged("a frame", frame.from));
+        }
+        self.check((frame.cluster_id, frame.from, frame.to))
+    }
+
     fn check(&self, (cluster_id, from, to): (u64, u64, u64)) -> Result<(), Status> {
         let refuse = |what: String| {
             tracing::warn!("refused a peer: {what}");
@@ -158,7 +176,7 @@ impl Peer for PeerService {
     async fn messages(&self, request: Request<Streaming<Frame>>) -> Result<Response<Ack>, Status> {
         let mut frames = request.into_inner();
         let Some(mut frame) = frames.message().await? else { return Ok(Response::new(Ack {})) };
-        self.check((frame.cluster_id, frame.from, frame.to))?;
+        self.check_frame(&frame)?;
         let from = frame.from;
         let mut ended = self.inbound.open(from);
         loop {
@@ -171,10 +189,10 @@ impl Peer for PeerService {
                     None => return Ok(Response::new(Ack {})),
                 },
             };
+            self.check_frame(&frame)?;
             if frame.from != from {
                 return Err(Status::failed_precondition("the sender changed within a stream"));
             }
-            self.check((frame.cluster_id, frame.from, frame.to))?;
         }
     }
 
@@ -187,6 +205,7 @@ impl Peer for PeerService {
         let taken = taken.ok_or_else(|| Status::resource_exhausted("one snapshot at a time"))?;
         let stall = std::time::Duration::from_millis(self.config.limits.snapshot_stall_ms);
         let mut receiver: Option<Receiver> = None;
+        let mut checksum = 0;
         let received = loop {
             let chunk = tokio::select! {
                 biased;
@@ -194,6 +213,10 @@ impl Peer for PeerService {
                 () = self.clock.sleep(stall) => return Err(Status::deadline_exceeded("no progress")),
             };
             let chunk = chunk.ok_or_else(|| Status::data_loss("the last chunk is missing"))?;
+            checksum = chunk_checksum(checksum, &chunk);
+            if checksum != chunk.checksum {
+                return Err(self.damaged("a chunk of a snapshot", chunk.from));
+            }
             self.check((chunk.cluster_id, chunk.from, chunk.to))?;
             let mut current = match receiver.take() {
                 Some(receiver) => receiver,

@@ -7,7 +7,7 @@
 //!
 //! Invariants:
 //! * The metadata of the message that leaves describes exactly the state that is streamed.
-//! * Each chunk is checked against the checksum of all data so far; a stream that ends early leaves nothing.
+//! * Each chunk is checked against the checksum of all chunks so far; a stream that ends early leaves nothing.
 //! * A transfer without progress for [`Limits::snapshot_stall_ms`](crate::config::Limits) ends.
 
 use std::pin::Pin;
@@ -21,6 +21,7 @@ use protobuf::Message as _;
 use raft::eraftpb::Message;
 use tonic::Status;
 
+use super::frame::chunk_checksum;
 use super::peer::Taken;
 use super::transport::{Edges, Route, encode};
 use crate::config::Url;
@@ -115,12 +116,14 @@ impl tokio_stream::Stream for Chunks {
         };
         self.ended = data.is_none();
         let data = data.unwrap_or_default();
-        self.checksum = crc32c::crc32c_append(self.checksum, &data);
         self.progress.fetch_add(1, Ordering::Relaxed);
         let Route { cluster_id, from, to } = self.route;
         let message = self.message.take().unwrap_or_default();
-        let (checksum, last) = (self.checksum, self.ended);
-        Poll::Ready(Some(SnapshotChunk { cluster_id, from, to, message, data, checksum, last }))
+        let last = self.ended;
+        let mut chunk = SnapshotChunk { cluster_id, from, to, message, data, checksum: 0, last };
+        self.checksum = chunk_checksum(self.checksum, &chunk);
+        chunk.checksum = self.checksum;
+        Poll::Ready(Some(chunk))
     }
 }
 
@@ -137,7 +140,6 @@ pub(super) struct Receiver {
     message: Message,
     mark: Mark,
     writer: SnapshotWriter,
-    checksum: u32,
 }
 
 impl Receiver {
@@ -154,15 +156,11 @@ impl Receiver {
             .map_err(|e| Status::invalid_argument(e.to_string()))?;
         let meta = SnapshotMeta { mark, conf_state, has_state: true, members: Vec::new() };
         let writer = store.create(meta).await.map_err(failed)?;
-        Ok(Self { message, mark, writer, checksum: 0 })
+        Ok(Self { message, mark, writer })
     }
 
-    /// Takes one chunk in.
+    /// Takes one chunk in, whose checksum was right.
     pub(super) fn take_in(&mut self, chunk: &SnapshotChunk) -> Result<(), Status> {
-        self.checksum = crc32c::crc32c_append(self.checksum, &chunk.data);
-        if self.checksum != chunk.checksum {
-            return Err(Status::data_loss("a chunk's checksum is wrong"));
-        }
         self.writer.write(&chunk.data).map_err(failed)
     }
 

@@ -29,6 +29,7 @@ use tokio::task::JoinHandle;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 
+use super::frame::sealed;
 use super::node::Event;
 use super::peer::Inbound;
 use crate::config::{Config, Limits, Url};
@@ -313,7 +314,7 @@ impl tokio_stream::Stream for Frames {
             messages.push(message);
         }
         let Route { cluster_id, from, to } = self.route;
-        Poll::Ready(Some(Frame { cluster_id, from, to, messages }))
+        Poll::Ready(Some(sealed(Frame { cluster_id, from, to, messages, checksum: 0 })))
     }
 }
 
@@ -325,6 +326,7 @@ pub(super) fn encode(message: &Message) -> Bytes {
 
 #[cfg(test)]
 mod tests {
+    use super::super::frame::is_whole;
     use super::*;
 
     /// A frame takes what is queued up to its size, oldest first, and at least one message.
@@ -344,6 +346,7 @@ mod tests {
                 tokio_stream::Stream::poll_next(Pin::new(&mut frames), &mut context)
             {
                 assert_eq!((frame.cluster_id, frame.from, frame.to), (1, 2, 3));
+                assert!(is_whole(&frame));
                 let indexes = frame.messages.iter().map(|bytes| {
                     Message::parse_from_carllerche_bytes(bytes).expect("what was encoded").index
                 });

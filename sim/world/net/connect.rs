@@ -49,7 +49,8 @@ impl State {
         }
         let mut machines = self.machines.iter();
         let found = machines.position(|there| *there.name == *host || address == Some(there.ip));
-        found.map(|there| (there, port)).ok_or_else(unknown)
+        let there = found.ok_or_else(unknown)?;
+        Ok((there, self.diverted.get(&(machine, (there, port))).copied().unwrap_or(port)))
     }
 
     /// The packet that asks for a connection is at the other machine, or is not.

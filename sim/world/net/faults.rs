@@ -52,6 +52,11 @@ impl Net {
         self.base.count("net.stalls", u64::from(faults.is_stalled && !was_stalled));
     }
 
+    /// From now on, whoever connects from one node to this port of another reaches another port there instead.
+    pub fn divert(&self, from: NodeId, (to, port): (NodeId, u16), instead: u16) {
+        self.lock().diverted.insert((from.0, (to.0, port)), instead);
+    }
+
     fn note(&self, kind: &'static str, from: NodeId, to: NodeId) {
         let state = self.lock();
         let names = [from, to].map(|node| Arc::clone(&state.machines[node.0].name));

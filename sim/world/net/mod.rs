@@ -98,6 +98,8 @@ struct State {
     conns: BTreeMap<u64, Conn>,
     next_conn: u64,
     ports: BTreeMap<(usize, u16), Port>,
+    /// From whom to which machine and port, and the port that they reach instead.
+    diverted: BTreeMap<(usize, (usize, u16)), u16>,
     next_owner: u64,
 }
 
@@ -165,6 +167,7 @@ impl Net {
             conns: BTreeMap::new(),
             next_conn: 0,
             ports: BTreeMap::new(),
+            diverted: BTreeMap::new(),
             next_owner: 0,
         };
         Arc::new_cyclic(|myself| Self {

@@ -6,6 +6,7 @@ mod net;
 mod node;
 mod rocks;
 mod troubles;
+mod wire;
 
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::{Arc, Mutex};
