@@ -11,6 +11,7 @@ use super::{Scenario, file};
 /// Name and text of every scenario compiled in, by name.
 const BUILT_IN: &[(&str, &str)] = &[
     ("auth-through-faults", include_str!("../../scenarios/auth-through-faults.toml")),
+    ("beyond-tolerance", include_str!("../../scenarios/beyond-tolerance.toml")),
     ("bit-rot", include_str!("../../scenarios/bit-rot.toml")),
     ("bridge-of-five", include_str!("../../scenarios/bridge-of-five.toml")),
     ("clients-cut-off", include_str!("../../scenarios/clients-cut-off.toml")),
@@ -18,15 +19,18 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("compaction-under-load", include_str!("../../scenarios/compaction-under-load.toml")),
     ("connects-fail", include_str!("../../scenarios/connects-fail.toml")),
     ("crash-follower", include_str!("../../scenarios/crash-follower.toml")),
+    ("crash-states", include_str!("../../scenarios/crash-states.toml")),
     ("disk-errors", include_str!("../../scenarios/disk-errors.toml")),
     ("disk-full", include_str!("../../scenarios/disk-full.toml")),
     ("election-storm", include_str!("../../scenarios/election-storm.toml")),
+    ("foreign-disk", include_str!("../../scenarios/foreign-disk.toml")),
     ("hung-disk", include_str!("../../scenarios/hung-disk.toml")),
     ("lease-through-faults", include_str!("../../scenarios/lease-through-faults.toml")),
     ("lock-through-faults", include_str!("../../scenarios/lock-through-faults.toml")),
     ("membership-through-faults", include_str!("../../scenarios/membership-through-faults.toml")),
     ("nine-members", include_str!("../../scenarios/nine-members.toml")),
     ("one-member", include_str!("../../scenarios/one-member.toml")),
+    ("older-disk", include_str!("../../scenarios/older-disk.toml")),
     ("partition-halves", include_str!("../../scenarios/partition-halves.toml")),
     ("partition-leader", include_str!("../../scenarios/partition-leader.toml")),
     ("partition-one-way", include_str!("../../scenarios/partition-one-way.toml")),
@@ -45,6 +49,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("swizzle", include_str!("../../scenarios/swizzle.toml")),
     ("sync-fails", include_str!("../../scenarios/sync-fails.toml")),
     ("watch-through-faults", include_str!("../../scenarios/watch-through-faults.toml")),
+    ("writes-astray", include_str!("../../scenarios/writes-astray.toml")),
 ];
 
 /// The scenarios' names, sorted.
