@@ -99,6 +99,7 @@ mod tests {
             rule: None,
             message: None,
             proof: vec![],
+            stopped: None,
             trace_hash: "0".repeat(16),
             simulated_s: 1.0,
             wall_s: 1.0,
@@ -107,6 +108,7 @@ mod tests {
             outcomes: Default::default(),
             faults: Default::default(),
             met: Default::default(),
+            disk_faults: Default::default(),
             repeat: String::new(),
         };
         let folder = Folder {

@@ -13,6 +13,7 @@
 //! * [`messages`]: kinds of messages between members.
 //! * [`checker`]: history → verdict; knows neither the world nor the server.
 //! * [`outcome`]: verdicts, exit codes and what is printed of a run.
+//! * [`situations`], [`grid`]: what a sweep should come to, and which disk faults it did where.
 //! * [`sweep`], [`replay`], [`folder`]: many runs, one run again, what is kept of a failure.
 //! * [`bugs`], [`mod@bench`]: what it takes to find known bugs, and what everything costs.
 #![cfg_attr(not(madsim), allow(dead_code))]
@@ -25,6 +26,7 @@ mod checker;
 mod cli;
 mod dice;
 mod folder;
+mod grid;
 mod history;
 mod junit;
 mod list;

@@ -4,6 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use crate::grid::Count;
+
 /// How a run ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -80,6 +82,9 @@ pub struct Summary {
     pub message: Option<String>,
     /// The operations that prove it.
     pub proof: Vec<u64>,
+    /// Why a cluster whose disks were damaged beyond tolerance has stopped, as it may; absent where it goes on.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stopped: Option<String>,
     /// Hash over everything that happened, 16 hex digits.
     pub trace_hash: String,
     /// Length of the run in virtual time.
@@ -96,6 +101,9 @@ pub struct Summary {
     pub faults: BTreeMap<String, u64>,
     /// What the code met of them, and other situations, by name.
     pub met: BTreeMap<String, u64>,
+    /// Disk faults by kind, role of the member and class of file ([`crate::grid`]).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub disk_faults: BTreeMap<String, Count>,
     /// The command that repeats it.
     pub repeat: String,
 }
@@ -137,6 +145,9 @@ impl Summary {
         if let Some(message) = &self.message {
             out +=
                 &format!("  why        {}\n", message.trim_end().replace('\n', "\n             "));
+        }
+        if let Some(stopped) = &self.stopped {
+            out += &format!("  stopped    because {stopped}\n");
         }
         if !self.proof.is_empty() {
             let proof: Vec<String> = self.proof.iter().map(|op| format!("#{op}")).collect();

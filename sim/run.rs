@@ -14,12 +14,18 @@
 
 #[cfg(madsim)]
 mod agenda;
+#[cfg(madsim)]
+mod atlas;
 pub mod classify;
 #[cfg(madsim)]
 mod client;
 #[cfg(madsim)]
 mod cluster;
 pub mod convert;
+#[cfg(madsim)]
+mod crash_states;
+#[cfg(madsim)]
+mod exchanges;
 #[cfg(madsim)]
 mod judge;
 #[cfg(madsim)]
@@ -46,6 +52,7 @@ mod watcher;
 
 use std::collections::BTreeMap;
 
+use crate::grid::Count;
 use crate::history::{Operation, Outcome};
 use crate::outcome::{Summary, Verdict};
 use crate::scenario::plan::Plan;
@@ -66,6 +73,8 @@ pub struct Finished {
     pub message: Option<String>,
     /// The operations that prove it.
     pub proof: Vec<u64>,
+    /// Why a cluster whose disks were damaged beyond tolerance has stopped, as it may.
+    pub stopped: Option<String>,
     /// Hash over everything that happened.
     pub trace_hash: u64,
     /// The trace, one JSON object a line, as far as lines were asked for.
@@ -76,6 +85,8 @@ pub struct Finished {
     pub faults: BTreeMap<String, u64>,
     /// What the code met of them, and other situations.
     pub met: BTreeMap<String, u64>,
+    /// Disk faults by kind, role of the member and class of file.
+    pub disk_faults: BTreeMap<String, Count>,
     /// Length of the run in virtual time.
     pub simulated_s: f64,
     /// Length of the run on the wall.
@@ -104,6 +115,7 @@ impl Finished {
             rule: self.rule.clone(),
             message: self.message.clone(),
             proof: self.proof.clone(),
+            stopped: self.stopped.clone(),
             trace_hash: format!("{:016x}", self.trace_hash),
             simulated_s: self.simulated_s,
             wall_s: self.wall_s,
@@ -112,6 +124,7 @@ impl Finished {
             outcomes,
             faults: self.faults.clone(),
             met: self.met.clone(),
+            disk_faults: self.disk_faults.clone(),
             repeat,
         }
     }

@@ -19,7 +19,7 @@ use crate::folder::{Folder, write_lines};
 use crate::outcome::{EXIT_UNMET, EXIT_USAGE, Summary, Verdict, exit_code};
 use crate::run::{self, Manner};
 use crate::scenario::{Scenario, draw, library, swarm};
-use crate::{junit, situations, table};
+use crate::{grid, junit, situations, table};
 
 /// One run of a sweep.
 struct Item<'a> {
@@ -80,6 +80,10 @@ pub fn main_sweep(args: &SweepArgs) -> ExitCode {
 fn print_end(summaries: &[Summary], unmet: &[String]) {
     println!("{}", table::table(summaries));
     println!("{}", situations::report(summaries));
+    let disks = grid::report(summaries);
+    if !disks.is_empty() {
+        println!("{disks}");
+    }
     let failures: Vec<&Summary> =
         summaries.iter().filter(|it| it.verdict != Verdict::Kept).collect();
     for summary in failures.iter().take(FAILURES_SHOWN) {

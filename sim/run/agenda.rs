@@ -4,23 +4,26 @@
 //! * What a fault did, and nothing else, is undone at its end: a member that another fault holds down stays down.
 //! * Whom a fault met is decided once, at its start.
 //! * A member that ended by itself because of its disk is buried and started again until it stays up: operators do that.
-//! * Rot is never in more disks at a time than a cluster can do without (Protocol-aware recovery, FAST'18, asks for
-//!   one whole copy; we ask for a majority).
+//! * Disks are damaged as far as the [`atlas`](super::atlas) allows it.
 //!
 //! Watches one rule of its own, `leader-moved`: leadership that is said to have moved has.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
 
+use super::atlas::Atlas;
 use super::cluster::Cluster;
+use super::crash_states::CrashStates;
+use super::exchanges::Exchanges;
 use super::links::{Links, is_about_links};
 use super::meddling;
 use super::recorder::Recorder;
 use super::troubles::{self, Clocks};
 use crate::scenario::FaultKind;
 use crate::scenario::plan::{Fault, Survival, Target};
-use crate::world::{self, NodeId};
+use crate::world::{self, Disk, NodeId};
 
 /// After so long a member that ended by itself is started again: shorter than most faults last.
 const RESTART_AFTER_NS: u64 = 300_000_000;
@@ -30,6 +33,8 @@ const STRIKE_PATIENCE_NS: u64 = 5_000_000_000;
 
 /// Something that is due.
 enum Due {
+    /// All disks are copied for a fault that is to come.
+    Copy(u32),
     Start(Fault),
     End(u32),
     /// The moment that a fault waited for has come, and its further delay is over.
@@ -44,10 +49,13 @@ enum Due {
 pub struct Agenda {
     cluster: Cluster,
     recorder: Recorder,
+    atlas: Atlas,
     links: Links,
     clocks: Clocks,
     /// Disks with troubles, by the fault that made them.
     disks: BTreeMap<u32, Vec<usize>>,
+    crash_states: CrashStates,
+    exchanges: Exchanges,
     /// Members that are down, by the fault that holds them; `None`: they ended by themselves.
     down: BTreeMap<usize, Option<u32>>,
     /// Members that stand still, by the fault that holds them.
@@ -66,6 +74,7 @@ impl Agenda {
     #[must_use]
     pub fn new(
         cluster: &Cluster,
+        atlas: Atlas,
         clients: &[NodeId],
         recorder: &Recorder,
         deaths: mpsc::UnboundedReceiver<usize>,
@@ -73,9 +82,12 @@ impl Agenda {
         Self {
             cluster: cluster.clone(),
             recorder: recorder.clone(),
+            atlas,
             links: Links::new(cluster, clients),
             clocks: Clocks::default(),
             disks: BTreeMap::new(),
+            crash_states: CrashStates::new(cluster, recorder),
+            exchanges: Exchanges::new(cluster, recorder),
             down: BTreeMap::new(),
             paused: BTreeMap::new(),
             armed: BTreeMap::new(),
@@ -95,6 +107,10 @@ impl Agenda {
     pub async fn run(&mut self, faults: &[Fault], until_ns: u64) {
         let mut steps: Vec<(u64, bool, &Fault)> = Vec::new();
         for fault in faults {
+            if fault.what == FaultKind::OldDisk {
+                let age_us = fault.amount.map_or(0, i64::unsigned_abs) * 1000;
+                self.set_due(fault.at_us.saturating_sub(age_us) * 1000, Due::Copy(fault.id));
+            }
             steps.push((fault.at_us, true, fault));
             if fault.strike.is_none() {
                 steps.push((fault.until_us, false, fault));
@@ -114,6 +130,7 @@ impl Agenda {
     /// Goes on with what is due until `until_ns`.
     async fn go_on(&mut self, until_ns: u64) {
         loop {
+            self.crash_states.examine().await;
             let next_ns = self.due.keys().next().map_or(until_ns, |key| key.0.min(until_ns));
             let world = self.cluster.world.clone();
             tokio::select! {
@@ -123,6 +140,9 @@ impl Agenda {
                 () = world.sleep_until(next_ns) => match self.due.first_entry() {
                     Some(entry) if entry.key().0 <= world.now_ns() => {
                         let what = entry.remove();
+                        if matches!(&what, Due::Start(fault) if fault.what == FaultKind::CrashStates) {
+                            self.crash_states.sample().await;
+                        }
                         self.carry_out(what);
                     }
                     _ if world.now_ns() >= until_ns => return,
@@ -139,6 +159,7 @@ impl Agenda {
 
     fn carry_out(&mut self, what: Due) {
         match what {
+            Due::Copy(fault) => self.exchanges.copy(fault),
             Due::Start(fault) => self.start(fault),
             Due::End(id) => self.end(id),
             Due::Strike(id) => self.strike(id),
@@ -181,10 +202,13 @@ impl Agenda {
         let targets = self.targets(&fault.whom);
         let Some(strike) = fault.strike else { return self.act(&fault, targets) };
         let ends_process = strike.then_us == 0
-            && matches!(fault.what, FaultKind::Crash | FaultKind::PowerLoss)
+            && matches!(
+                fault.what,
+                FaultKind::Crash | FaultKind::PowerLoss | FaultKind::CrashStates
+            )
             && targets.len() == 1;
         for member in &targets {
-            let disk = self.cluster.world.disk(self.cluster.node(*member));
+            let disk = self.disk(*member);
             let files = troubles::files(fault.files);
             let word = self.strikes.0.clone();
             disk.arm((fault.id, files), strike.operations, ends_process, word);
@@ -228,18 +252,22 @@ impl Agenda {
                 meddling::begin(&self.cluster, fault, &targets)
             }
             FaultKind::Crash => self.each(&targets, |it, member| it.crash(member, fault.id)),
-            FaultKind::PowerLoss => {
-                self.each(&targets, |it, member| it.power_off(member, fault.id, fault.survival))
+            FaultKind::PowerLoss | FaultKind::CrashStates => {
+                let are_most = 2 * targets.len() > self.cluster.current().len();
+                self.each(&targets, |it, member| it.cut_power(member, fault, are_most))
             }
             FaultKind::Pause | FaultKind::Stutter => {
                 self.each(&targets, |it, member| it.pause(member, fault.id))
+            }
+            FaultKind::OldDisk | FaultKind::ForeignDisk => {
+                self.each(&targets, |it, member| it.exchange(member, fault))
             }
             FaultKind::MoveLeader => self.each(&targets, |it, member| it.move_leader(member)),
             FaultKind::ClockStep | FaultKind::ClockDrift | FaultKind::ClockFreeze => {
                 self.clocks.begin(&self.cluster, fault, &targets)
             }
             _ => {
-                let met = troubles::begin(&self.cluster, fault, &targets);
+                let met = troubles::begin(&self.cluster, self.atlas, fault, &targets);
                 self.disks.insert(fault.id, targets);
                 met
             }
@@ -277,6 +305,10 @@ impl Agenda {
         self.recorder.met("leader_cut_from_majority", u64::from(is_cut));
     }
 
+    fn disk(&self, member: usize) -> Arc<Disk> {
+        self.cluster.world.disk(self.cluster.node(member))
+    }
+
     fn each(&mut self, members: &[usize], mut act: impl FnMut(&mut Self, usize) -> bool) -> bool {
         let mut met = false;
         for member in members {
@@ -291,8 +323,21 @@ impl Agenda {
         }
         self.wake(member);
         self.cluster.kill(member);
+        self.disk(member).tally_crash();
         self.down.insert(member, Some(fault));
         true
+    }
+
+    fn cut_power(&mut self, member: usize, fault: &Fault, with_most: bool) -> bool {
+        if fault.what == FaultKind::CrashStates {
+            let states_max = fault.amount.and_then(|max| usize::try_from(max).ok()).unwrap_or(0);
+            self.crash_states.keep(member, states_max);
+        }
+        let met = self.power_off(member, fault.id, fault.survival);
+        if with_most {
+            self.disk(member).tally_power_loss_of_all();
+        }
+        met
     }
 
     /// A member that is down already loses its page cache, and stays down for as long as this fault lasts.
@@ -312,6 +357,25 @@ impl Agenda {
         self.recorder.met("power_loss_took_directory_entries", u64::from(loss.entries > 0));
         self.down.insert(member, Some(fault));
         true
+    }
+
+    fn exchange(&mut self, member: usize, fault: &Fault) -> bool {
+        if self.down.contains_key(&member) || !self.atlas.allows(&self.cluster, &[member]) {
+            return false;
+        }
+        self.wake(member);
+        self.exchanges.begin(fault.id, fault.what, member)
+    }
+
+    /// Disks come back into their places.
+    fn end_exchange(&mut self, fault: u32) {
+        for member in self.exchanges.end(fault) {
+            // Who is held down by another fault stays down.
+            if self.down.get(&member).is_none_or(Option::is_none) {
+                self.down.remove(&member);
+                self.cluster.restart(member);
+            }
+        }
     }
 
     fn pause(&mut self, member: usize, fault: u32) -> bool {
@@ -352,6 +416,7 @@ impl Agenda {
         if self.down.contains_key(&member) {
             return;
         }
+        self.exchanges.ended(member);
         self.recorder.met("ended_by_a_disk_fault", 1);
         self.wake(member);
         self.cluster.kill(member);
@@ -369,8 +434,9 @@ impl Agenda {
         self.links.end(fault);
         self.cluster.wires.end(fault);
         self.clocks.end(&self.cluster, fault);
+        self.end_exchange(fault);
         for member in self.disks.remove(&fault).unwrap_or_default() {
-            self.cluster.world.disk(self.cluster.node(member)).end(fault);
+            self.disk(member).end(fault, !self.atlas.is_beyond_tolerance);
         }
         let paused: Vec<usize> =
             self.paused.iter().filter(|(_, by)| **by == fault).map(|(member, _)| *member).collect();
@@ -397,9 +463,12 @@ impl Agenda {
         self.links.heal();
         self.cluster.wires.heal();
         self.clocks.heal(&self.cluster);
+        for fault in self.exchanges.faults() {
+            self.end_exchange(fault);
+        }
         for (fault, members) in std::mem::take(&mut self.disks) {
             for member in members {
-                self.cluster.world.disk(self.cluster.node(member)).end(fault);
+                self.disk(member).end(fault, !self.atlas.is_beyond_tolerance);
             }
         }
         for member in 0..self.cluster.count() {

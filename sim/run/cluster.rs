@@ -20,6 +20,7 @@ use tokio::sync::mpsc;
 
 use super::meddling;
 use super::recorder::Recorder;
+use crate::grid;
 use crate::scenario::flags;
 use crate::scenario::plan::Plan;
 use crate::world::{Disk, NodeId, Wires, World};
@@ -51,6 +52,8 @@ struct Member {
     name: String,
     node: NodeId,
     ip: IpAddr,
+    /// As one of the first members, and as one that joins.
+    configs: [Config; 2],
     shared: Shared,
 }
 
@@ -63,6 +66,22 @@ struct Shared {
     way_in: Arc<Mutex<Option<raft::Handle>>>,
     /// Whether the process has come to its end by itself, in good order.
     ended: Arc<AtomicBool>,
+}
+
+impl Shared {
+    /// What the member is at the moment, for the grid of disk faults.
+    fn role(&self) -> Option<grid::Role> {
+        if *self.role.lock().expect("one thread, no panic inside") == Role::Spare {
+            return None;
+        }
+        let way_in = self.way_in.lock().expect("one thread, no panic inside").clone();
+        Some(match way_in {
+            None => grid::Role::Starting,
+            Some(handle) if handle.is_learner() => grid::Role::Learner,
+            Some(handle) if handle.leads() => grid::Role::Leader,
+            Some(_) => grid::Role::Follower,
+        })
+    }
 }
 
 /// The address of the member with this place in the plan.
@@ -104,8 +123,9 @@ impl Cluster {
                 way_in: Arc::default(),
                 ended: Arc::default(),
             };
+            let configs = [config, joining];
             let life = Life {
-                configs: [config, joining],
+                configs: configs.clone(),
                 index,
                 name: name.clone(),
                 place: (node, *ip),
@@ -115,8 +135,10 @@ impl Cluster {
                 recorder: recorder.clone(),
                 died: died.clone(),
             };
+            let who = shared.clone();
+            world.disk(node).ask_for_role(Box::new(move || who.role()));
             world.boot(node, move |host| live(host, life.clone()));
-            members.push(Member { name: name.clone(), node, ip: *ip, shared });
+            members.push(Member { name: name.clone(), node, ip: *ip, configs, shared });
         }
         let current = Arc::new(Mutex::new((0..first.len()).collect()));
         let (world, members) = (world.clone(), Arc::new(members));
@@ -138,6 +160,17 @@ impl Cluster {
     /// What the machine's process is to be when it is next started.
     pub fn set_role(&self, index: usize, role: Role) {
         *self.members[index].shared.role.lock().expect("one thread, no panic inside") = role;
+    }
+
+    /// How the machine's process is started; `None` where it is to be none.
+    #[must_use]
+    pub fn config(&self, index: usize) -> Option<Config> {
+        let Member { configs: [first, joining], shared, .. } = &self.members[index];
+        match *shared.role.lock().expect("one thread, no panic inside") {
+            Role::First => Some(first.clone()),
+            Role::Joining => Some(joining.clone()),
+            Role::Spare => None,
+        }
     }
 
     /// Where the other members find a machine.
@@ -247,6 +280,7 @@ impl Cluster {
 
     /// No way leads into a process that is gone.
     pub fn forget(&self, index: usize) {
+        self.world.disk(self.node(index)).ends_process();
         self.members[index].shared.ended.store(false, Ordering::Relaxed);
         let way_in =
             self.members[index].shared.way_in.lock().expect("one thread, no panic inside").take();
@@ -283,10 +317,15 @@ async fn live(host: Arc<dyn Host>, life: Life) {
     let Some((words, ended)) = serve(host, &life).await else { return };
     if life.disk.is_struck() || words.is_none() {
         // These were no last words: the process had ended before, or in good order.
-    } else if life.disk.bites() == bites {
+    } else if life.disk.bites() == bites && !life.recorder.may_stop() {
         life.recorder.died(&life.name, words.unwrap_or_default());
     } else {
-        tracing::info!("ended by a fault of its disk: {}", words.unwrap_or_default());
+        let words = words.unwrap_or_default();
+        tracing::info!("ended by a fault of its disk: {words}");
+        if words.contains("promised to be durable is lost") {
+            life.recorder.met("lost_promises_noticed", 1);
+        }
+        life.recorder.ended(&life.name, words);
         // Fails only when the run is over.
         let _ = life.died.send(life.index);
     }
@@ -316,12 +355,22 @@ async fn serve(host: Arc<dyn Host>, life: &Life) -> Option<(Option<String>, Opti
                 recorder.met("removed_members_kept_out", 1);
                 return None;
             }
-            Err(error) => return Some((Some(format!("did not start: {error}")), None)),
+            Err(error) => {
+                if life.disk.exchanged() == Some(grid::Kind::ForeignDisk) {
+                    recorder.met("foreign_disks_refused", 1);
+                }
+                return Some((Some(format!("did not start: {error}")), None));
+            }
         }
     };
     shared.id.store(server.handle().header().member_id, Ordering::Relaxed);
     let way_in = || shared.way_in.lock().expect("one thread, no panic inside");
     *way_in() = Some(server.handle().clone());
+    recorder.serves(&life.name);
+    if life.disk.exchanged() == Some(grid::Kind::ForeignDisk) {
+        let sentence = format!("{} serves from the disk of another member", life.name);
+        recorder.broken("foreign-disk", sentence);
+    }
     let error = server.failed().await;
     *way_in() = None;
     if matches!(error, Error::Removed(_)) {

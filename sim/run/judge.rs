@@ -5,6 +5,7 @@
 
 use super::Finished;
 use super::phases::Ended;
+use super::recorder::Notes;
 use crate::checker;
 use crate::outcome::Verdict;
 
@@ -15,21 +16,35 @@ type Finding = (Verdict, Option<String>, Option<String>, Vec<u64>);
 #[must_use]
 pub fn judge(ended: Ended) -> Finished {
     let (verdict, rule, message, proof) = finding(&ended);
-    let Ended { notes, trace_hash, trace, .. } = ended;
+    let stopped = stopped(&ended).filter(|_| verdict == Verdict::Kept);
+    let Ended { mut notes, trace_hash, trace, .. } = ended;
+    if stopped.is_some() {
+        notes.met.insert("stopped_beyond_tolerance".into(), 1);
+    }
     Finished {
         verdict,
         rule,
         message,
         proof,
+        stopped,
         trace_hash,
         trace,
         history: notes.history,
         faults: notes.faults,
         met: notes.met,
+        disk_faults: notes.disk_faults,
         simulated_s: notes.now_ns as f64 / 1e9,
         wall_s: 0.0,
         cpu_s: 0.0,
     }
+}
+
+/// Why a cluster that may stop has stopped, if it has.
+fn stopped(ended: &Ended) -> Option<String> {
+    let Notes { may_stop, stuck, last_words, .. } = &ended.notes;
+    let stage = stuck.as_ref().filter(|_| *may_stop)?;
+    let words = last_words.iter().map(|(member, words)| format!("; {member}: {words}"));
+    Some(stage.clone() + &words.collect::<String>())
 }
 
 fn finding(ended: &Ended) -> Finding {
@@ -54,7 +69,7 @@ fn finding(ended: &Ended) -> Finding {
     if let Some((member, words)) = notes.deaths.first() {
         return found(Verdict::Crashed, "no-death", format!("{member} died: {words}"), Vec::new());
     }
-    if let Some(reason) = &notes.stuck {
+    if let Some(reason) = notes.stuck.as_ref().filter(|_| !notes.may_stop) {
         return found(Verdict::Stuck, "recovers", reason.clone(), Vec::new());
     }
     if let Some(doubt) = report.doubts.first() {

@@ -5,12 +5,14 @@
 
 use madsim::task::JoinHandle;
 
+use crate::grid;
 use crate::history::Watch;
 use crate::scenario::plan::Plan;
 use crate::workload::watch::everything;
 use crate::world::{Delay, NetOptions, Options, World, run_here};
 
 use super::agenda::Agenda;
+use super::atlas::Atlas;
 use super::client::Client;
 use super::cluster::{Cluster, Deaths};
 use super::recorder::{Notes, Recorder};
@@ -57,6 +59,8 @@ pub fn run(plan: &Plan, trace_lines: usize) -> Ended {
         let counters =
             world.counters().into_iter().map(|(name, count)| (name.replace('.', "_"), count));
         notes.met.extend(counters);
+        let cells = world.grid().into_iter();
+        notes.disk_faults = cells.map(|(cell, count)| (grid::name(cell), count)).collect();
     }
     let panic = ended
         .err()
@@ -66,6 +70,7 @@ pub fn run(plan: &Plan, trace_lines: usize) -> Ended {
 
 async fn drive(world: World, plan: &Plan, recorder: Recorder) {
     recorder.notes().world = Some(world.clone());
+    recorder.notes().may_stop = plan.beyond_tolerance;
     let (cluster, deaths) = match Cluster::start(&world, plan, &recorder) {
         Ok(started) => started,
         Err(error) => return recorder.died("the plan", error),
@@ -109,7 +114,8 @@ async fn both_phases(plan: &Plan, cluster: &Cluster, deaths: Deaths, recorder: &
         }));
     }
     let observer = plan.observer.then(|| observe(plan, cluster, recorder));
-    let mut agenda = Agenda::new(cluster, &machines, recorder, deaths);
+    let atlas = Atlas { is_beyond_tolerance: plan.beyond_tolerance };
+    let mut agenda = Agenda::new(cluster, atlas, &machines, recorder, deaths);
     agenda.run(&plan.faults, plan.safety_us * 1000).await;
     agenda.heal();
     world.note("phase.liveness", "", "", &[]);

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard};
 
 use crate::checker::watch::Rest;
+use crate::grid::Count;
 use crate::history::{Failure, Operation, Outcome, Request, Response};
 use crate::world::World;
 
@@ -27,8 +28,14 @@ pub struct Notes {
     pub faults: BTreeMap<String, u64>,
     /// Situations that occurred, by name.
     pub met: BTreeMap<String, u64>,
+    /// Disk faults by kind, role of the member and class of file.
+    pub disk_faults: BTreeMap<String, Count>,
     /// Members that died of themselves: name and last words.
     pub deaths: Vec<(String, String)>,
+    /// Whether the cluster may stop: its disks are damaged beyond what it can do without.
+    pub may_stop: bool,
+    /// The last words of members that ended because their disks failed them, and have not served since.
+    pub last_words: BTreeMap<String, String>,
     /// Rules that the runner watches itself, broken: rule and sentence.
     pub broken: Vec<(&'static str, String)>,
     /// Why the healed cluster has not recovered.
@@ -128,6 +135,22 @@ impl Recorder {
     /// A member died of itself.
     pub fn died(&self, member: &str, words: String) {
         self.notes().deaths.push((member.to_string(), words));
+    }
+
+    /// A member ended because its disk failed it, or disks of others may have.
+    pub fn ended(&self, member: &str, words: String) {
+        self.notes().last_words.insert(member.to_string(), words);
+    }
+
+    /// A member serves.
+    pub fn serves(&self, member: &str) {
+        self.notes().last_words.remove(member);
+    }
+
+    /// Whether the cluster may stop.
+    #[must_use]
+    pub fn may_stop(&self) -> bool {
+        self.notes().may_stop
     }
 
     /// A rule that the runner watches was broken; only the first time counts.

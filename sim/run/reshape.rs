@@ -132,6 +132,8 @@ impl Reshaper {
                 if voters.len() < VOTERS_WANTED || self.started.get(&machine) != Some(&member.id) {
                     return;
                 }
+                let disk = self.cluster.world.disk(self.cluster.node(machine));
+                disk.tally_loss_of_all();
                 self.cluster.lose_disk(machine).await;
                 self.started.remove(&machine);
                 self.recorder.met("disks_lost", 1);

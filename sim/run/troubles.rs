@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::atlas::{self, Atlas};
 use super::cluster::Cluster;
 use crate::scenario::FaultKind;
 use crate::scenario::plan::{self, Fault};
@@ -19,7 +20,7 @@ pub fn files(files: Option<plan::Files>) -> Files {
 }
 
 /// Gives the disks of `members` a trouble. False where none got it, and where the fault is none of disks.
-pub fn begin(cluster: &Cluster, fault: &Fault, members: &[usize]) -> bool {
+pub fn begin(cluster: &Cluster, atlas: Atlas, fault: &Fault, members: &[usize]) -> bool {
     let amount = fault.amount.map_or(1, i64::unsigned_abs);
     let trouble = match fault.what {
         FaultKind::SyncFails => Trouble::SyncFails { evicts: fault.amount == Some(1) },
@@ -28,9 +29,16 @@ pub fn begin(cluster: &Cluster, fault: &Fault, members: &[usize]) -> bool {
         FaultKind::ReadErrors => Trouble::ReadErrors { one_in: amount },
         FaultKind::SlowDisk => Trouble::Slow(Delay::even(1_000_000, amount * 1_000_000)),
         FaultKind::HungDisk => Trouble::Hung,
-        FaultKind::BitRot => return rot(cluster, fault, members),
+        FaultKind::LostWrite => Trouble::LostWrite { evicts: fault.amount == Some(1) },
+        FaultKind::MisdirectedWrite => {
+            Trouble::MisdirectedWrite { evicts: fault.amount == Some(1) }
+        }
+        FaultKind::BitRot => return rot(cluster, atlas, fault, members),
         _ => return false,
     };
+    if atlas::damages(fault.what) && !atlas.allows(cluster, members) {
+        return false;
+    }
     for member in members {
         let disk = cluster.world.disk(cluster.node(*member));
         disk.begin(fault.id, files(fault.files), trouble);
@@ -38,13 +46,9 @@ pub fn begin(cluster: &Cluster, fault: &Fault, members: &[usize]) -> bool {
     !members.is_empty()
 }
 
-/// Lets a bit rot in each of the members' disks, unless too many would have rot then.
-fn rot(cluster: &Cluster, fault: &Fault, members: &[usize]) -> bool {
-    let is_rotten = |member: &usize| {
-        members.contains(member) || cluster.world.disk(cluster.node(*member)).rotten_bits() > 0
-    };
-    let dispensable = (cluster.count() - 1) / 2;
-    if (0..cluster.count()).filter(is_rotten).count() > dispensable {
+/// Lets a bit rot in each of the members' disks, as far as the atlas allows it.
+fn rot(cluster: &Cluster, atlas: Atlas, fault: &Fault, members: &[usize]) -> bool {
+    if !atlas.allows(cluster, members) {
         return false;
     }
     let mut met = false;

@@ -17,6 +17,7 @@ pub fn plan(scenario: &Scenario, seed: u64) -> Plan {
         members: member_names(scenario.members + scenario.spares),
         spares: scenario.spares,
         observer: scenario.observer,
+        beyond_tolerance: scenario.is_beyond_tolerance,
         clients: scenario.clients,
         delay_us: (scenario.delay_us.min, scenario.delay_us.max),
         sync_us: (scenario.sync_us.min, scenario.sync_us.max),

@@ -81,6 +81,8 @@ pub enum FaultKind {
     Crash,
     /// The machine loses power: what was not synced is lost. It is started again at the end.
     PowerLoss,
+    /// The machine loses power, and whatever that could leave of its disk is recovered from, apart from the cluster.
+    CrashStates,
     /// The process stands still; its connections stay open.
     Pause,
     /// The process stands still by turns: a machine with too little time for it.
@@ -97,6 +99,14 @@ pub enum FaultKind {
     ReadErrors,
     /// One bit of a file reads wrong until an operator restores the file.
     BitRot,
+    /// A write is acknowledged, synced, and never done.
+    LostWrite,
+    /// A write is acknowledged, synced, and done at another place.
+    MisdirectedWrite,
+    /// The member is given its disk of some time ago. If it refuses it, it gets its own back at the end.
+    OldDisk,
+    /// The member is given another one's disk, and its own back at the end.
+    ForeignDisk,
     /// Syncs take long.
     SlowDisk,
     /// Syncs take until the fault is over.
@@ -196,6 +206,8 @@ impl FaultKind {
         row(Self::HoldMessages, "hold-messages", MET, "some messages arrive when the fault is over"),
         row(Self::Crash, "crash", Says::Files, "the process is killed and started again"),
         row(Self::PowerLoss, "power-loss", Says::Files, "the machine loses power and what it had not synced"),
+        row(Self::CrashStates, "crash-states", Says::FilesAmount(Amount("states tried at most", 2, 64, 10_000)),
+            "the machine loses power, and a copy recovers from each state that this could leave"),
         row(Self::Pause, "pause", Says::Nothing, "the process stands still for a while"),
         row(Self::Stutter, "stutter", Says::Amount(Amount("ms of standing still at a time", 2, 60, 10_000)),
             "the process stands still by turns"),
@@ -205,6 +217,14 @@ impl FaultKind {
         row(Self::WriteErrors, "write-errors", Says::FilesAmount(ONE_IN), "some writes fail half way"),
         row(Self::ReadErrors, "read-errors", Says::FilesAmount(ONE_IN), "some reads fail"),
         row(Self::BitRot, "bit-rot", Says::Files, "a bit reads wrong until the file is restored; minorities only"),
+        row(Self::LostWrite, "lost-write", Says::Files,
+            "a synced write was never done, until the file is restored; minorities only"),
+        row(Self::MisdirectedWrite, "misdirected-write", Says::Files,
+            "a synced write was done at another place, until the files are restored; minorities only"),
+        row(Self::OldDisk, "old-disk", Says::Amount(Amount("ms of age at most", 1, 5_000, 600_000)),
+            "the member is started on its disk of some time ago; minorities only"),
+        row(Self::ForeignDisk, "foreign-disk", Says::Nothing,
+            "the member is started on the disk of another one, and must refuse it; minorities only"),
         row(Self::SlowDisk, "slow-disk", Says::FilesAmount(Amount("ms a sync takes at most", 2, 300, 60_000)),
             "syncs take long"),
         row(Self::HungDisk, "hung-disk", Says::Files, "syncs take until the fault is over"),

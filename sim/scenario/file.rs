@@ -3,6 +3,7 @@
 //! ```toml
 //! about = "One sentence that says what this tries."
 //! swarm = true                    # the seed draws whatever is not said below
+//! beyond_tolerance = true         # more disks are damaged than a majority can do without: stopping is allowed then
 //! duration = "60s"                # how long faults and workload last
 //! [cluster]
 //! members = 3
@@ -78,6 +79,7 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
     }
     let duration_us = duration(&root, "duration", 60_000_000);
     let is_swarm = root.boolean("swarm").unwrap_or(false);
+    let is_beyond_tolerance = root.boolean("beyond_tolerance").unwrap_or(false);
     let cluster = root.table("cluster");
     let (members, clients) = match &cluster {
         Some(table) => (
@@ -123,6 +125,7 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
         members,
         spares,
         observer,
+        is_beyond_tolerance,
         clients,
         delay_us,
         sync_us,

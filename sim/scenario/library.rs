@@ -12,6 +12,7 @@ use super::{Scenario, file};
 const BUILT_IN: &[(&str, &str)] = &[
     ("all-stand-still", include_str!("../../scenarios/all-stand-still.toml")),
     ("auth-through-faults", include_str!("../../scenarios/auth-through-faults.toml")),
+    ("beyond-tolerance", include_str!("../../scenarios/beyond-tolerance.toml")),
     ("bit-rot", include_str!("../../scenarios/bit-rot.toml")),
     ("bridge-of-five", include_str!("../../scenarios/bridge-of-five.toml")),
     ("clients-cut-off", include_str!("../../scenarios/clients-cut-off.toml")),
@@ -19,9 +20,11 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("compaction-under-load", include_str!("../../scenarios/compaction-under-load.toml")),
     ("connects-fail", include_str!("../../scenarios/connects-fail.toml")),
     ("crash-follower", include_str!("../../scenarios/crash-follower.toml")),
+    ("crash-states", include_str!("../../scenarios/crash-states.toml")),
     ("disk-errors", include_str!("../../scenarios/disk-errors.toml")),
     ("disk-full", include_str!("../../scenarios/disk-full.toml")),
     ("election-storm", include_str!("../../scenarios/election-storm.toml")),
+    ("foreign-disk", include_str!("../../scenarios/foreign-disk.toml")),
     ("half-open", include_str!("../../scenarios/half-open.toml")),
     ("hung-disk", include_str!("../../scenarios/hung-disk.toml")),
     ("lease-through-faults", include_str!("../../scenarios/lease-through-faults.toml")),
@@ -34,6 +37,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("nine-members", include_str!("../../scenarios/nine-members.toml")),
     ("old-terms-return", include_str!("../../scenarios/old-terms-return.toml")),
     ("one-member", include_str!("../../scenarios/one-member.toml")),
+    ("older-disk", include_str!("../../scenarios/older-disk.toml")),
     ("partition-halves", include_str!("../../scenarios/partition-halves.toml")),
     ("partition-leader", include_str!("../../scenarios/partition-leader.toml")),
     ("partition-one-way", include_str!("../../scenarios/partition-one-way.toml")),
@@ -54,6 +58,7 @@ const BUILT_IN: &[(&str, &str)] = &[
     ("sync-fails", include_str!("../../scenarios/sync-fails.toml")),
     ("votes-lost", include_str!("../../scenarios/votes-lost.toml")),
     ("watch-through-faults", include_str!("../../scenarios/watch-through-faults.toml")),
+    ("writes-astray", include_str!("../../scenarios/writes-astray.toml")),
 ];
 
 /// The scenarios' names, sorted.

@@ -51,6 +51,8 @@ pub struct Scenario {
     pub spares: u32,
     /// Whether somebody whom no fault meets watches everything from the beginning.
     pub observer: bool,
+    /// Whether more disks may be damaged, and for good, than a cluster can do without: it may stop, but never be wrong.
+    pub is_beyond_tolerance: bool,
     /// How many clients.
     pub clients: u32,
     /// How long a byte travels, one way.

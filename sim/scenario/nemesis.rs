@@ -18,7 +18,8 @@ pub fn draw(scenario: &Scenario, seed: u64) -> Vec<plan::Fault> {
             let whom = target(fault, scenario.members, &mut dice);
             // The worst, and the messiest, in equal parts.
             let survival = if dice.percent(50) { Survival::Nothing } else { Survival::Part };
-            let survival = (fault.what == FaultKind::PowerLoss).then_some(survival);
+            let loses = matches!(fault.what, FaultKind::PowerLoss | FaultKind::CrashStates);
+            let survival = loses.then_some(survival);
             let drawn = plan::Fault {
                 id: 0,
                 at_us,
@@ -90,8 +91,11 @@ fn amount(fault: &Fault, dice: &mut Dice) -> Option<i64> {
             let amount = 1 + i64::try_from(dice.below(fault.amount)).unwrap_or(0);
             Some(if dice.percent(50) { amount } else { -amount })
         }
-        // Whether the pages of a failed sync go at once.
-        FaultKind::SyncFails => Some(i64::from(dice.percent(50))),
+        FaultKind::OldDisk => Some(1 + i64::try_from(dice.below(fault.amount)).unwrap_or(0)),
+        // Whether the pages of a failed or false sync go at once.
+        FaultKind::SyncFails | FaultKind::LostWrite | FaultKind::MisdirectedWrite => {
+            Some(i64::from(dice.percent(50)))
+        }
         kind => kind.row().says.amount().map(|_| most),
     }
 }

@@ -32,6 +32,9 @@ pub struct Plan {
     /// Whether somebody whom no fault meets watches everything from the beginning.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub observer: bool,
+    /// Whether disks may be damaged beyond what a cluster can do without, and for good.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub beyond_tolerance: bool,
     /// How many clients; they are numbered from 0.
     pub clients: u32,
     /// Shortest and longest travel of a byte, one way, in microseconds.
@@ -268,6 +271,7 @@ impl Plan {
             members,
             spares,
             observer,
+            beyond_tolerance,
             clients,
             delay_us,
             sync_us,
@@ -300,6 +304,9 @@ impl Plan {
         }
         if *observer {
             out += "  \"observer\": true,\n";
+        }
+        if *beyond_tolerance {
+            out += "  \"beyond_tolerance\": true,\n";
         }
         if !changes.is_empty() {
             out += &format!("  \"changes\": [{}],\n", lines(changes));

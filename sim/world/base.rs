@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 
 use super::timer::Timers;
 use crate::dice::Dice;
+use crate::grid::{Cell, Count};
 use crate::trace::{Event, Trace};
 
 /// Shared by network, disks and clocks of one world.
@@ -15,11 +16,13 @@ pub(crate) struct Base {
     pub(crate) timers: Arc<Timers>,
     pub(crate) trace: Trace,
     counters: Mutex<BTreeMap<&'static str, u64>>,
+    grid: Mutex<BTreeMap<Cell, Count>>,
 }
 
 impl Base {
     pub(crate) fn new(seed: u64, timers: Arc<Timers>, trace: Trace) -> Arc<Self> {
-        Arc::new(Self { seed, timers, trace, counters: Mutex::default() })
+        let (counters, grid) = (Mutex::default(), Mutex::default());
+        Arc::new(Self { seed, timers, trace, counters, grid })
     }
 
     /// The stream of random numbers called `name`.
@@ -38,6 +41,19 @@ impl Base {
     /// All counters so far.
     pub(crate) fn counters(&self) -> BTreeMap<&'static str, u64> {
         self.counters.lock().expect("one thread, no panic inside").clone()
+    }
+
+    /// Adds to a cell of the grid of disk faults.
+    pub(crate) fn tally(&self, cell: Cell, more: Count) {
+        let mut grid = self.grid.lock().expect("one thread, no panic inside");
+        let count = grid.entry(cell).or_default();
+        count.injected += more.injected;
+        count.met += more.met;
+    }
+
+    /// The grid of disk faults so far.
+    pub(crate) fn grid(&self) -> BTreeMap<Cell, Count> {
+        self.grid.lock().expect("one thread, no panic inside").clone()
     }
 
     /// Puts an event without contents into the trace.

@@ -15,6 +15,7 @@
 //! | [`clock`] | each node's own time |
 //! | [`entropy`] | the kernel's dice |
 //! | [`node`] | life and death of nodes |
+//! | [`apart`] | a copy of a machine that nobody reaches |
 //! | [`harness`] | one run: thread, runtime, panics, leaving nothing behind |
 //!
 //! Invariants:
@@ -23,6 +24,8 @@
 //! * No lock is held across an await or while foreign code runs.
 #![allow(dead_code, reason = "levers that no scenario pulls yet")]
 
+#[cfg(madsim)]
+pub(crate) mod apart;
 #[cfg(madsim)]
 pub(crate) mod base;
 #[cfg(madsim)]
@@ -48,9 +51,10 @@ pub(crate) mod wire;
 #[cfg(madsim)]
 #[allow(unused_imports, reason = "the world's face, whoever looks at it")]
 pub use {
+    apart::Apart,
     base::Delay,
     clock::Bend,
-    disk::{Disk, Files, Loss, Survival, Trouble},
+    disk::{Disk, Files, Image, Loss, Survival, Trouble},
     harness::{Crash, run_here, run_in_world},
     net::{Connects, LinkFaults, Net, NetOptions},
     node::{NodeId, Options, World},

@@ -28,6 +28,7 @@ use super::net::{Net, NetOptions, NodeNet};
 use super::rocks;
 use super::timer::Timers;
 use crate::dice::Dice;
+use crate::grid::{Cell, Count};
 use crate::trace::Trace;
 
 /// Names a node of one world: its place in the order of `add_node`.
@@ -88,6 +89,8 @@ struct Inner {
     options: Options,
     net: Arc<Net>,
     nodes: Mutex<Vec<Node>>,
+    /// Where machines apart run, once there was one.
+    apart: Mutex<Option<madsim::task::NodeId>>,
     runtime: madsim::runtime::Handle,
 }
 
@@ -97,7 +100,8 @@ impl World {
         let base = Base::new(seed, Timers::start(), Trace::new(options.trace_lines_max));
         let net = Net::new(Arc::clone(&base), options.net);
         let runtime = madsim::runtime::Handle::current();
-        Self(Arc::new(Inner { base, options, net, nodes: Mutex::default(), runtime }))
+        let (nodes, apart) = (Mutex::default(), Mutex::default());
+        Self(Arc::new(Inner { base, options, net, nodes, apart, runtime }))
     }
 
     fn nodes(&self) -> MutexGuard<'_, Vec<Node>> {
@@ -148,6 +152,11 @@ impl World {
     /// What was injected and what the code met, so far.
     pub fn counters(&self) -> BTreeMap<&'static str, u64> {
         self.0.base.counters()
+    }
+
+    /// How often disks were hurt, and how often somebody met it, so far.
+    pub fn grid(&self) -> BTreeMap<Cell, Count> {
+        self.0.base.grid()
     }
 
     /// The network and its faults.
@@ -335,6 +344,19 @@ impl World {
         self.0.base.note("node.bend_clock", &name, "", &numbers);
     }
 
+    /// What a machine apart shares with a node.
+    pub(crate) fn edges_of(&self, node: NodeId) -> (Arc<Base>, Arc<Bent>) {
+        (Arc::clone(&self.0.base), Arc::clone(&self.nodes()[node.0].bent))
+    }
+
+    /// Where machines apart run.
+    pub(crate) fn room_apart(&self) -> (madsim::runtime::Handle, madsim::task::NodeId) {
+        let runtime = self.0.runtime.clone();
+        let mut apart = self.0.apart.lock().expect("one thread, no panic inside");
+        let id = *apart.get_or_insert_with(|| runtime.create_node().name("apart").build().id());
+        (runtime, id)
+    }
+
     /// Bytes of memory that all disks take.
     pub fn disk_memory(&self) -> u64 {
         self.nodes().iter().map(|node| node.disk.memory()).sum()
@@ -348,6 +370,10 @@ impl World {
                 self.0.net.process_died(node); // not counted: nobody injected it
             }
             self.nodes()[node.0].boot = None;
+        }
+        let apart = *self.0.apart.lock().expect("one thread, no panic inside");
+        if let Some(id) = apart {
+            self.0.runtime.kill(id);
         }
         self.0.net.close();
         self.0.base.timers.close();

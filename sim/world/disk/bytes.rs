@@ -7,7 +7,7 @@ use std::ops::Range;
 pub(super) const CHUNK: u64 = 64 * 1024;
 
 /// Sparse bytes: what was never written reads as zero.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) struct Bytes {
     /// Chunk number → its bytes; what lies behind the end of the vector is zero.
     chunks: BTreeMap<u64, Vec<u8>>,

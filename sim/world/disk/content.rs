@@ -14,11 +14,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ops::Range;
 
 use super::bytes::{Bytes, index};
+use super::stray::{Candidate, Stray};
 
 /// A disk writes this much whole or not at all.
 pub(crate) const SECTOR: u64 = 512;
 
 /// One change since the last sync, and what it takes to undo it.
+#[derive(Clone)]
 pub(super) struct Change {
     pub(super) range: Range<u64>,
     pub(super) before: Vec<(u64, Vec<u8>)>,
@@ -53,7 +55,7 @@ pub(super) fn within(range: &Range<u64>, sector: u64) -> Range<u64> {
 }
 
 /// One simulated file.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub struct Content {
     pub(super) bytes: Bytes,
     pub(super) journal: VecDeque<Change>,
@@ -65,12 +67,30 @@ pub struct Content {
     pub(super) dropped_length: Option<(u64, u64)>,
     /// Place → bits that read wrong.
     rot: BTreeMap<u64, u8>,
+    /// Sectors of writes that went astray.
+    pub(super) strays: BTreeMap<u64, Stray>,
+    pub(super) candidate: Option<Candidate>,
 }
 
 impl Content {
     /// Length in bytes.
     pub fn length(&self) -> u64 {
         self.bytes.length()
+    }
+
+    /// Whether something of it is not durable.
+    pub fn is_unsynced(&self) -> bool {
+        !self.journal.is_empty() || !self.dropped.is_empty()
+    }
+
+    /// Whether a failed sync has dropped something that was not written again.
+    pub fn has_dropped(&self) -> bool {
+        !self.dropped.is_empty() || self.dropped_length.is_some()
+    }
+
+    /// Whether its length has changed since the last sync.
+    pub(super) fn has_new_length(&self) -> bool {
+        self.length_at_front() != self.length()
     }
 
     /// Bytes of memory that the file takes.
@@ -84,6 +104,9 @@ impl Content {
     /// Reads at most `buffer.len()` bytes; fewer only at the end of the file.
     pub fn read(&self, buffer: &mut [u8], offset: u64) -> usize {
         let count = self.bytes.read(buffer, offset);
+        if !self.strays.is_empty() {
+            self.overlay(&mut buffer[..count], offset);
+        }
         for (place, bits) in self.rot.range(offset..offset + count as u64) {
             buffer[index(place - offset)] ^= bits;
         }
@@ -123,6 +146,9 @@ impl Content {
             return;
         }
         self.note(offset..offset + data.len() as u64, true);
+        if !self.strays.is_empty() {
+            self.mend_by_write(data, offset);
+        }
         self.bytes.write(data, offset);
     }
 
@@ -132,6 +158,7 @@ impl Content {
         if length != old {
             self.note(length.min(old)..old, false);
             self.bytes.set_length(length);
+            self.mend_behind(length);
         }
     }
 
@@ -208,7 +235,7 @@ impl Content {
     }
 
     /// What a sector held before all changes of the journal.
-    fn on_disk(&self, sector: u64) -> Vec<u8> {
+    pub(super) fn on_disk(&self, sector: u64) -> Vec<u8> {
         let start = sector * SECTOR;
         let mut held = vec![0; index(SECTOR)];
         let got = self.bytes.read(&mut held, start);

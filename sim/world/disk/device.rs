@@ -6,10 +6,13 @@ use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
+use super::content::Content;
 use super::image::{FileRef, Image, lock};
 use super::loss::{Loss, Survival};
+use super::tally::Tally;
 use super::trouble::{Files, Meets, Trouble, Troubles};
 use crate::dice::Dice;
+use crate::grid::Kind;
 use crate::world::base::{Base, Delay, Life};
 
 /// How often a sync on a disk that stands still looks whether it goes on.
@@ -21,6 +24,7 @@ pub struct Disk {
     pub(crate) node: Arc<str>,
     pub(crate) image: Image,
     state: Mutex<State>,
+    pub(super) tally: Mutex<Tally>,
     /// How often operations met a trouble that can end a process.
     bites: AtomicU64,
     /// Whether the process has ended at a disk operation; the world has yet to bury it.
@@ -38,6 +42,10 @@ struct State {
     dice: Dice,
     troubles: Troubles,
     rotten: Vec<Rotten>,
+    /// Files in which a write went astray or was overwritten by one, by the trouble that did it.
+    astray: Vec<(u32, FileRef)>,
+    /// Whose disk it is in place of the node's own.
+    exchanged: Option<Kind>,
     sync_delay: Delay,
     /// Locked path → life of the process that holds it.
     locks: BTreeMap<PathBuf, u64>,
@@ -45,21 +53,37 @@ struct State {
 
 impl Disk {
     pub(crate) fn new(base: Arc<Base>, node: Arc<str>, sync_delay: Delay) -> Arc<Self> {
+        Self::holding(base, node, sync_delay, Image::default())
+    }
+
+    /// A disk with something on it.
+    pub(crate) fn holding(
+        base: Arc<Base>,
+        node: Arc<str>,
+        sync_delay: Delay,
+        image: Image,
+    ) -> Arc<Self> {
         let dice = base.dice(&format!("disk/{node}"));
         let state = Mutex::new(State {
             dice,
             troubles: Troubles::default(),
             rotten: Vec::new(),
+            astray: Vec::new(),
+            exchanged: None,
             sync_delay,
             locks: BTreeMap::new(),
         });
         let (bites, struck) = (AtomicU64::new(0), AtomicBool::new(false));
-        Arc::new(Self { base, node, image: Image::default(), state, bites, struck })
+        let tally = Mutex::default();
+        Arc::new(Self { base, node, image, state, tally, bites, struck })
     }
 
     /// Cuts the power: unsynced data, lengths and names go, as far as `survival` says. The process must be dead.
     pub fn power_loss(&self, survival: Survival) -> Loss {
-        let loss = self.image.power_loss(survival, &mut lock(&self.state).dice);
+        let losses = self.image.power_loss(survival, &mut lock(&self.state).dice);
+        self.tally_power_loss(&losses);
+        let mut loss = Loss::default();
+        losses.iter().for_each(|(_, one)| loss.add(one));
         let base = &self.base;
         base.count("disk.power_losses", 1);
         base.count("disk.lost_writes", loss.writes);
@@ -87,13 +111,18 @@ impl Disk {
     /// Begins a trouble with some of the files, until it is ended by its number.
     pub fn begin(&self, id: u32, files: Files, what: Trouble) {
         lock(&self.state).troubles.begin(id, files, what);
+        self.tally_trouble(files, what);
         self.base.note("disk.trouble", &self.node, "", &[("id", id.into())]);
     }
 
-    /// Ends what `id` began: troubles, armed strikes, rot.
-    pub fn end(&self, id: u32) {
+    /// Ends what `id` began: troubles, armed strikes, and where somebody `restores` the files, damage.
+    pub fn end(&self, id: u32, restores: bool) {
         let mut state = lock(&self.state);
         state.troubles.end(id);
+        self.base.note("disk.trouble_over", &self.node, "", &[("id", id.into())]);
+        if !restores {
+            return;
+        }
         let (ended, rest) =
             std::mem::take(&mut state.rotten).into_iter().partition(|it| it.id == id);
         state.rotten = rest;
@@ -102,7 +131,11 @@ impl Disk {
         for rotten in ended {
             lock(&rotten.file).mend(rotten.place);
         }
-        self.base.note("disk.trouble_over", &self.node, "", &[("id", id.into())]);
+        let astray: Vec<FileRef> = {
+            let files = &mut lock(&self.state).astray;
+            files.extract_if(.., |it| it.0 == id).map(|it| it.1).collect()
+        };
+        astray.iter().for_each(|file| lock(file).mend_strays(id));
     }
 
     /// Lets one bit rot in one of the files. The file and the place; `None` where there is nothing that could.
@@ -119,9 +152,58 @@ impl Disk {
         let place = lock(&file).rot_one(nth, bit)?;
         state.rotten.push(Rotten { id, file, place });
         drop(state);
+        self.tally_injected_at(Kind::BitRot, &path);
         self.base.count("disk.rotten_bits", 1);
         self.base.note("disk.rot", &self.node, &path, &[("offset", place), ("bit", bit.into())]);
         Some((path, place))
+    }
+
+    /// Whether something on it is not what was made durable there, or is about to be.
+    pub fn is_damaged(&self) -> bool {
+        let state = lock(&self.state);
+        state.exchanged.is_some()
+            || !state.rotten.is_empty()
+            || state.troubles.may_stray()
+            || state.astray.iter().any(|(_, file)| lock(file).strays() > 0)
+    }
+
+    /// Puts `image` in the place of what the disk holds, and hands that back; `kind` is what it is, `None` where it is
+    /// the node's own again. The process must be dead.
+    pub fn exchange(&self, image: &Image, kind: Option<Kind>) -> Image {
+        let own = self.image.exchange(image);
+        lock(&self.state).exchanged = kind;
+        if let Some(kind) = kind {
+            self.tally_exchange(kind);
+        }
+        self.base.note("disk.exchange", &self.node, "", &[("own", kind.is_none().into())]);
+        own
+    }
+
+    /// Whose disk it is in place of the node's own.
+    pub fn exchanged(&self) -> Option<Kind> {
+        lock(&self.state).exchanged
+    }
+
+    /// Whatever disk it was: it is the node's own now.
+    pub fn adopt(&self) {
+        lock(&self.state).exchanged = None;
+    }
+
+    /// What may go astray with a sync of the file at `path`.
+    pub(super) fn stray_on(&self, path: &str) -> Option<(u32, Trouble)> {
+        lock(&self.state).troubles.stray(path)
+    }
+
+    /// A write has gone astray, which is all that the trouble `id` was to do; it has hurt these files.
+    pub(super) fn gone_astray(&self, id: u32, files: impl Iterator<Item = FileRef>) {
+        let state = &mut *lock(&self.state);
+        state.troubles.end(id);
+        state.astray.extend(files.map(|file| (id, file)));
+    }
+
+    /// Draws from the disk's dice.
+    pub(super) fn with_dice<T>(&self, draw: impl FnOnce(&mut Dice) -> T) -> T {
+        draw(&mut lock(&self.state).dice)
     }
 
     /// How many bits of this disk read wrong.
@@ -165,6 +247,7 @@ impl Disk {
 
     fn met(&self, meets: Meets, path: &str) {
         self.base.count(meets.counter(path), 1);
+        self.tally_met(meets, path);
         self.base.note("disk.met", &self.node, path, &[("what", meets as u64)]);
     }
 
@@ -189,13 +272,18 @@ impl Disk {
 
     /// Before a file or folder is made, or room is reserved.
     pub(crate) fn meet_create(&self, path: &str) -> io::Result<()> {
+        self.tally_opened(path);
         let meets = lock(&self.state).troubles.create(path);
         meets.map_or(Ok(()), |meets| Err(self.bite(meets, path)))
     }
 
     /// Before a file or folder is read.
     pub(crate) fn meet_read(&self, path: &str) -> io::Result<()> {
+        self.tally_opened(path);
         let mut state = lock(&self.state);
+        if state.exchanged.is_some() {
+            self.bites.fetch_add(1, Ordering::Relaxed);
+        }
         if state.troubles.is_empty() {
             return Ok(());
         }
@@ -205,9 +293,17 @@ impl Disk {
         meets.map_or(Ok(()), |meets| Err(self.bite(meets, path)))
     }
 
-    /// Rotten places were read.
-    pub(crate) fn meet_rot(&self, path: &str) {
-        drop(self.bite(Meets::Rot, path));
+    /// `count` bytes at `offset` of a file were read; what of it is not what was written there is met.
+    pub(super) fn meet_damage(&self, file: &Content, path: &str, offset: u64, count: usize) {
+        let strayed = file.strayed(offset, count);
+        let kinds = [
+            (Meets::Rot, file.rotten(offset, count)),
+            (Meets::LostWrite, strayed.lost),
+            (Meets::MisdirectedWrite, strayed.misdirected),
+        ];
+        for (meets, _) in kinds.into_iter().filter(|row| row.1 > 0) {
+            drop(self.bite(meets, path));
+        }
     }
 
     /// A call into RocksDB has ended while a job of the background was still to be done.
@@ -229,6 +325,7 @@ impl Disk {
         }
         drop(state);
         self.base.note("disk.strike", &self.node, path, &[]);
+        self.tally_strike(path);
         self.struck.store(true, Ordering::Relaxed);
         life.end();
     }
@@ -242,7 +339,9 @@ impl Disk {
         };
         self.base.timers.sleep(usual_ns + more_ns).await;
         let is_hung = || lock(&self.state).troubles.is_hung(path);
-        if more_ns > 0 || is_hung() {
+        if is_hung() {
+            self.met(Meets::Standstill, path);
+        } else if more_ns > 0 {
             self.met(Meets::Wait, path);
         }
         while is_hung() {

@@ -43,10 +43,10 @@ pub(crate) enum Entry {
 /// One folder.
 #[derive(Default)]
 pub(crate) struct Dir {
-    entries: BTreeMap<String, Entry>,
+    pub(super) entries: BTreeMap<String, Entry>,
     /// Unsynced changes: what each name that changed stood for before.
-    journal: VecDeque<Vec<(String, Option<Entry>)>>,
-    synced: u64,
+    pub(super) journal: VecDeque<Vec<(String, Option<Entry>)>>,
+    pub(super) synced: u64,
 }
 
 impl Dir {
@@ -61,6 +61,12 @@ impl Dir {
         });
         let before = before.collect();
         self.journal.push_back(before);
+    }
+
+    /// What it holds, each with its path, in the order of names.
+    fn paths(&self, above: &str) -> Vec<(String, Entry)> {
+        let entries = self.entries.iter();
+        entries.map(|(name, entry)| (format!("{above}/{name}"), entry.clone())).collect()
     }
 
     /// As [`Content::mark`].
@@ -89,12 +95,19 @@ impl Dir {
             Survival::Everything => count,
             Survival::Part => dice.below(count + 1),
         };
+        self.keep(|nth| percent.map_or(nth < kept, |percent| dice.percent(percent)))
+    }
+
+    /// Undoes the unsynced changes that `keep` does not keep, asked from the last to the first; what is left is
+    /// durable. How many are gone.
+    pub(super) fn keep(&mut self, mut keep: impl FnMut(u64) -> bool) -> u64 {
+        let count = self.journal.len() as u64;
         let (mut lost, mut survivors) = (0, BTreeSet::new());
         for nth in (0..count).rev() {
             let change = self.journal.pop_back().expect("counted");
             // What survives rests on what was done to the same names before.
             let is_needed = change.iter().any(|(name, _)| survivors.contains(name));
-            let is_kept = percent.map_or(nth < kept, |percent| dice.percent(percent));
+            let is_kept = keep(nth);
             if is_needed || is_kept {
                 survivors.extend(change.into_iter().map(|(name, _)| name));
                 continue;
@@ -114,8 +127,8 @@ impl Dir {
 
 /// All folders and files of one disk.
 #[derive(Default)]
-pub(crate) struct Image {
-    root: DirRef,
+pub struct Image {
+    pub(super) root: DirRef,
 }
 
 fn error(kind: io::ErrorKind, path: &Path, what: &str) -> io::Error {
@@ -282,10 +295,25 @@ impl Image {
     }
 
     /// Forgets what was not synced. `Part` is drawn for each file and folder, with both ends likely.
-    pub(crate) fn power_loss(&self, survival: Survival, dice: &mut Dice) -> Loss {
-        let mut loss = Loss::default();
-        power_loss(&self.root, survival, dice, &mut loss);
-        loss
+    /// What was lost, by the paths of files and folders that lost something.
+    pub(crate) fn power_loss(&self, survival: Survival, dice: &mut Dice) -> Vec<(String, Loss)> {
+        let mut losses = Vec::new();
+        power_loss(&self.root, "", survival, dice, &mut losses);
+        losses
+    }
+
+    /// The paths of files and folders of which something is not durable.
+    pub(crate) fn unsynced(&self) -> Vec<String> {
+        let mut paths = Vec::new();
+        unsynced(&self.root, "", &mut paths);
+        paths
+    }
+
+    /// Takes over what `other` holds, which is empty then; hands back what it held.
+    pub(super) fn exchange(&self, other: &Self) -> Self {
+        let theirs = std::mem::take(&mut *lock(&other.root));
+        let ours = std::mem::replace(&mut *lock(&self.root), theirs);
+        Self { root: Arc::new(Mutex::new(ours)) }
     }
 
     /// All reachable files with their paths, in the order of names.
@@ -312,27 +340,50 @@ fn drawn(survival: Survival, dice: &mut Dice) -> Survival {
     }
 }
 
-fn power_loss(dir: &DirRef, survival: Survival, dice: &mut Dice, loss: &mut Loss) {
+fn power_loss(
+    dir: &DirRef,
+    above: &str,
+    survival: Survival,
+    dice: &mut Dice,
+    losses: &mut Vec<(String, Loss)>,
+) {
     let fate = drawn(survival, dice);
-    loss.entries += lock(dir).power_loss(fate, dice);
-    let entries: Vec<Entry> = lock(dir).entries.values().cloned().collect();
-    for entry in entries {
+    let entries = lock(dir).power_loss(fate, dice);
+    if entries > 0 {
+        losses.push((above.to_owned(), Loss { entries, ..Loss::default() }));
+    }
+    for (path, entry) in lock(dir).paths(above) {
         match entry {
-            Entry::Dir(inner) => power_loss(&inner, survival, dice, loss),
+            Entry::Dir(inner) => power_loss(&inner, &path, survival, dice, losses),
             Entry::File(file) => {
                 let fate = drawn(survival, dice);
-                loss.add(&lock(&file).power_loss(fate, dice));
+                let loss = lock(&file).power_loss(fate, dice);
+                if loss != Loss::default() {
+                    losses.push((path, loss));
+                }
             }
         }
     }
 }
 
-fn collect(dir: &DirRef, above: &str, files: &mut Vec<(String, FileRef)>) {
-    for (name, entry) in &lock(dir).entries {
-        let path = format!("{above}/{name}");
+fn unsynced(dir: &DirRef, above: &str, paths: &mut Vec<String>) {
+    if !lock(dir).journal.is_empty() {
+        paths.push(above.to_owned());
+    }
+    for (path, entry) in lock(dir).paths(above) {
         match entry {
-            Entry::File(file) => files.push((path, Arc::clone(file))),
-            Entry::Dir(inner) => collect(inner, &path, files),
+            Entry::Dir(inner) => unsynced(&inner, &path, paths),
+            Entry::File(file) if lock(&file).is_unsynced() => paths.push(path),
+            Entry::File(_) => {}
+        }
+    }
+}
+
+fn collect(dir: &DirRef, above: &str, files: &mut Vec<(String, FileRef)>) {
+    for (path, entry) in lock(dir).paths(above) {
+        match entry {
+            Entry::File(file) => files.push((path, file)),
+            Entry::Dir(inner) => collect(&inner, &path, files),
         }
     }
 }
@@ -346,13 +397,13 @@ fn memory(dir: &DirRef) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use super::*;
 
-    /// Runs a script of operations on a fresh disk, cuts the power, and shows what is left.
+    /// Runs a script of operations on a fresh disk.
     ///
     /// `write F TEXT`, `sync F`, `syncdir D`, `mkdir D`, `mv A B`, `rm F`, `rmall D`.
-    fn check(survival: Survival, script: &str, left: &str) {
+    pub(in super::super) fn run(script: &str) -> Image {
         let image = Image::default();
         for line in script.split(';').map(str::trim).filter(|line| !line.is_empty()) {
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -380,11 +431,18 @@ mod tests {
                 other => panic!("no such operation: {other}"),
             }
         }
+        image
+    }
+
+    /// Runs a script, cuts the power, and compares what is left.
+    fn check(survival: Survival, script: &str, left: &str) {
+        let image = run(script);
         image.power_loss(survival, &mut Dice::new(1, "disk"));
         assert_eq!(show(&image, "/"), left, "after: {script}");
     }
 
-    fn show(image: &Image, path: &str) -> String {
+    /// Files as name and text, folders in parentheses.
+    pub(in super::super) fn show(image: &Image, path: &str) -> String {
         let shown = image.list(Path::new(path)).expect("a folder").into_iter().map(|name| {
             let inner = format!("{}/{name}", path.trim_end_matches('/'));
             match image.find(Path::new(&inner)).expect("listed") {

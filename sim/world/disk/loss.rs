@@ -55,6 +55,7 @@ impl Loss {
 impl Content {
     /// Forgets unsynced changes as a power cut would; what is left is durable.
     pub fn power_loss(&mut self, survival: Survival, dice: &mut Dice) -> Loss {
+        self.see_strays();
         let mut loss = Loss::default();
         let changed = self.journal.len();
         let kept = match survival {
@@ -153,6 +154,30 @@ impl Content {
         self.bytes.end_at(length.unwrap_or(length_after));
         loss.reordered += u64::from(is_reordered);
         kept
+    }
+
+    /// Forgets unsynced changes but for the newest version of the sectors that `keep` keeps, and where `keeps_length` the
+    /// length; what is left is durable.
+    pub(super) fn keep(&mut self, keeps_length: bool, keep: impl Fn(u64) -> bool) {
+        self.see_strays();
+        let changed = self.journal.len() as u64;
+        let mut length = self.bytes.length();
+        let mut kept = BTreeSet::new();
+        while let Some(change) = self.journal.pop_back() {
+            if !keeps_length {
+                length = change.length_before;
+            }
+            for sector in change.sectors() {
+                if keep(sector) {
+                    kept.insert(sector);
+                } else {
+                    self.bytes.restore(within(&change.range, sector), &change.before);
+                }
+            }
+        }
+        self.bytes.end_at(length);
+        self.lose_dropped(&kept, &mut Loss::default());
+        self.synced += changed;
     }
 
     /// Loses what failed syncs have dropped, but for sectors that were written (and kept) since.

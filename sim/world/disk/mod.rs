@@ -11,14 +11,20 @@
 //!
 //! * What goes wrong goes wrong where it was asked to ([`trouble`]): on that node, in those files, for so long.
 //!
-//! Not modelled here: slow reads, misdirected writes, renames between folders.
+//! Not modelled here: slow reads, renames between folders.
 
 mod bytes;
 pub(crate) mod content;
+#[cfg(madsim)]
+mod going_astray;
 pub(crate) mod image;
 pub(crate) mod loss;
 #[cfg(madsim)]
 mod session;
+pub(crate) mod states;
+mod stray;
+#[cfg(madsim)]
+mod tally;
 #[cfg(madsim)]
 pub(crate) mod trouble;
 
@@ -27,6 +33,8 @@ pub use loss::{Loss, Survival};
 
 #[cfg(madsim)]
 pub use device::Disk;
+#[cfg(madsim)]
+pub use image::Image;
 #[cfg(madsim)]
 pub(crate) use session::{HeldLock, OpenFile, Session};
 #[cfg(madsim)]

@@ -229,6 +229,7 @@ impl OpenFile {
             disk.base.count("disk.sectors_dropped", sectors);
             return Err(error);
         }
+        disk.meet_stray(&self.file, &self.path, mark);
         let count = lock(&self.file).commit(mark);
         disk.base.count("disk.syncs", 1);
         disk.base.note("disk.sync", &disk.node, &self.path, &[("writes", count)]);
@@ -258,9 +259,7 @@ impl host::File for OpenFile {
         disk.meet_read(&self.path)?;
         let file = lock(&self.file);
         let count = file.read(buffer, offset);
-        if file.rotten(offset, count) > 0 {
-            disk.meet_rot(&self.path);
-        }
+        disk.meet_damage(&file, &self.path, offset, count);
         Ok(count)
     }
 

@@ -68,6 +68,16 @@ pub enum Trouble {
     Slow(Delay),
     /// Syncs take until the trouble is over. RocksDB's are spared: they cannot wait.
     Hung,
+    /// One write that a sync covers is never done; the sync succeeds.
+    LostWrite {
+        /// Whether that is read from then on; otherwise once the cache is gone.
+        evicts: bool,
+    },
+    /// One write that a sync covers is done at another place; the sync succeeds.
+    MisdirectedWrite {
+        /// As above.
+        evicts: bool,
+    },
 }
 
 /// What an operation meets.
@@ -78,7 +88,11 @@ pub(crate) enum Meets {
     WriteError,
     ReadError,
     Rot,
+    LostWrite,
+    MisdirectedWrite,
     Wait,
+    /// As [`Meets::Wait`], until the trouble is over.
+    Standstill,
 }
 
 impl Meets {
@@ -115,7 +129,19 @@ impl Meets {
                 "disk.rot_read_snap",
                 "disk.rot_read_backend",
             ],
-            Self::Wait => [
+            Self::LostWrite => [
+                "disk.lost_write_read_other",
+                "disk.lost_write_read_wal",
+                "disk.lost_write_read_snap",
+                "disk.lost_write_read_backend",
+            ],
+            Self::MisdirectedWrite => [
+                "disk.misdirected_write_read_other",
+                "disk.misdirected_write_read_wal",
+                "disk.misdirected_write_read_snap",
+                "disk.misdirected_write_read_backend",
+            ],
+            Self::Wait | Self::Standstill => [
                 "disk.sync_slow_other",
                 "disk.sync_slow_wal",
                 "disk.sync_slow_snap",
@@ -240,6 +266,22 @@ impl Troubles {
             self.active.iter().enumerate().find_map(|(n, active)| Some((n, fails(active)?)))?;
         self.active.remove(place);
         Some(evicts)
+    }
+
+    /// What may go astray with a sync, and its number; it stays on until something has.
+    pub(super) fn stray(&self, path: &str) -> Option<(u32, Trouble)> {
+        let active = self.active.iter().find(|active| {
+            matches!(active.what, Trouble::LostWrite { .. } | Trouble::MisdirectedWrite { .. })
+                && active.files.cover(path)
+        })?;
+        Some((active.id, active.what))
+    }
+
+    /// Whether something may yet go astray.
+    pub(super) fn may_stray(&self) -> bool {
+        self.active.iter().any(|active| {
+            matches!(active.what, Trouble::LostWrite { .. } | Trouble::MisdirectedWrite { .. })
+        })
     }
 
     /// How much longer a sync takes.

@@ -5,6 +5,7 @@ mod grpc;
 mod net;
 mod node;
 mod rocks;
+mod tally;
 mod troubles;
 mod wire;
 
