@@ -6,6 +6,7 @@
 //! * [`error`]: what can go wrong, and which of it is part of the replicated state.
 //! * [`config`]: flags and limits, each limit with its reason.
 //! * [`host`]: the outside world as traits; `host::os` is the real one.
+//! * [`client`]: a client of any etcd v3 cluster; needs nothing of the server.
 //! * [`storage`]: RocksDB: column families, one atomic batch per apply, the consistent index.
 //! * [`wal`]: the write-ahead log and snapshot files.
 //! * [`state`]: the replicated state machine; a function of the log.
@@ -17,6 +18,7 @@
 //! To follow one put from socket to disk and back, read `ARCHITECTURE.md`, then [`raft`].
 
 pub mod api;
+pub mod client;
 pub mod config;
 pub mod error;
 pub mod host;

@@ -17,6 +17,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("config", &["error"]),
     ("host", &["error", "config"]),
+    ("client", &["proto", "error", "config", "host"]),
     ("storage", &["proto", "error", "config", "host"]),
     ("wal", &["proto", "error", "config", "host"]),
     ("state", &["proto", "error", "config", "host", "storage"]),

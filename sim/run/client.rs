@@ -1,4 +1,4 @@
-//! One client: a node of the world with real gRPC channels to the members.
+//! One client: a node of the world with real gRPC channels to the members, by the parts of the client that is shipped.
 //!
 //! Invariants:
 //! * At most one operation under way, watches apart; each is sent once, to one member. Nothing is ever sent again.
@@ -8,18 +8,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use snowglobe::client::{Endpoints, Login, Token, Way};
 use snowglobe::error::Refusal;
-use snowglobe::host::{self, BoxFuture, Host, Listener, Stream, channel};
+use snowglobe::host::Host;
 use snowglobe::proto::etcdserverpb as pb;
 use snowglobe::proto::etcdserverpb::kv_client::KvClient;
 use tokio::task::JoinHandle;
-use tonic::metadata::AsciiMetadataValue;
 use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 
-use super::classify::{NotConnected, classify, gave_up};
+use super::classify::{classify, gave_up};
 use super::cluster::Cluster;
-use super::convert::{self, Token, Way};
+use super::convert;
 use super::recorder::Recorder;
 use super::watcher::{Goal, Watcher};
 use crate::history::{Failure, Outcome, Request, Response, Watch};
@@ -33,23 +32,11 @@ pub struct Client {
     host: Arc<dyn Host>,
     cluster: Cluster,
     recorder: Recorder,
-    channels: Vec<Option<Channel>>,
+    endpoints: Endpoints,
     seen: Seen,
     /// Watches, each in a task of its own.
     watching: Vec<JoinHandle<bool>>,
-    /// The member that failed last, until another one works.
-    shunned: Option<usize>,
     login: Login,
-}
-
-/// What a client knows of its standing with the cluster.
-enum Login {
-    /// Nothing.
-    Unknown,
-    /// Nobody wants to know who it is.
-    NotWanted,
-    /// This token stands for its user.
-    Token(AsciiMetadataValue),
 }
 
 fn is_error(answer: &Answer, refusal: Refusal) -> bool {
@@ -65,13 +52,12 @@ impl Client {
     pub fn new(number: u32, host: Arc<dyn Host>, cluster: &Cluster, recorder: &Recorder) -> Self {
         Self {
             number,
+            endpoints: endpoints(&host, cluster),
             host,
             cluster: cluster.clone(),
             recorder: recorder.clone(),
-            channels: vec![None; cluster.count()],
             seen: Seen::default(),
             watching: Vec::new(),
-            shunned: None,
             login: Login::Unknown,
         }
     }
@@ -92,12 +78,11 @@ impl Client {
                 self.watch(watch, operation, until_us);
                 continue;
             }
-            let mut order = operation.members.iter().map(|index| *index as usize);
-            let liked = order.clone().find(|index| Some(*index) != self.shunned);
-            let member = liked.or_else(|| order.next_back());
+            let order: Vec<usize> = operation.members.iter().map(|index| *index as usize).collect();
+            let member = self.endpoints.choose(&order).unwrap_or(0);
             // Its answer is in the history.
             let user = operation.user.as_deref();
-            let _ = self.call_as(user, member.unwrap_or(0), &request, operation.timeout_us).await;
+            let _ = self.call_as(user, member, &request, operation.timeout_us).await;
         }
         for watching in std::mem::take(&mut self.watching) {
             watching.await.expect("watchers are neither killed nor do they panic");
@@ -123,7 +108,7 @@ impl Client {
     pub fn watcher(&self) -> Watcher {
         Watcher {
             number: self.number,
-            host: Arc::clone(&self.host),
+            endpoints: Arc::new(endpoints(&self.host, &self.cluster)),
             cluster: self.cluster.clone(),
             recorder: self.recorder.clone(),
         }
@@ -146,21 +131,17 @@ impl Client {
         if !matches!(self.login, Login::Unknown) {
             return;
         }
-        let way = InterceptedService::new(self.channel(member), Token::default());
+        // A user's password is the user's name.
+        let channel = self.endpoints.channel(member);
         let answer = tokio::select! {
             biased;
-            answer = convert::auth::log_in(way, user) => answer.map_err(|status| classify(&status)),
-            () = self.host.clock().sleep(Duration::from_micros(timeout_us)) => Err(gave_up(timeout_us)),
+            answer = Login::ask(channel, user, user) => answer,
+            () = self.host.clock().sleep(Duration::from_micros(timeout_us)) => return,
         };
-        match answer {
-            Ok(token) => {
-                self.recorder.met("logins", 1);
-                self.login = Login::Token(token.parse().expect("tokens are letters and digits"));
-            }
-            Err((_, failure)) if failure.message == Refusal::AuthNotEnabled.text() => {
-                self.login = Login::NotWanted;
-            }
-            Err(_) => {}
+        // Whoever is not told so asks again next time.
+        if let Ok(login) = answer {
+            self.recorder.met("logins", u64::from(matches!(login, Login::Known(_))));
+            self.login = login;
         }
     }
 
@@ -176,15 +157,13 @@ impl Client {
         let mut token = Token::default();
         if let Some(user) = user {
             self.log_in(user, member, timeout_us).await;
-            if let Login::Token(known) = &self.login {
-                token = Token(Some(known.clone()));
-            }
+            token = self.login.token();
         }
         let name = self.cluster.name(member);
         let op = self.recorder.called_by(self.number, user, name, request, world.now_ns());
         let numbers = [("op", op), ("client", u64::from(self.number))];
         world.note("client.call", "", self.cluster.name(member), &numbers);
-        let way = InterceptedService::new(self.channel(member), token);
+        let way = InterceptedService::new(self.endpoints.channel(member), token);
         let answer = tokio::select! {
             biased;
             result = send(way, request) => result.map_err(|status| classify(&status)),
@@ -193,16 +172,13 @@ impl Client {
         match &answer {
             Ok(response) => {
                 self.seen.learn(request, response);
-                self.shunned = None;
+                self.endpoints.worked(member);
             }
             // A refusal is an answer: the member is well.
             Err((Outcome::Failed, failure)) if failure.message.starts_with("etcdserver: ") => {
-                self.shunned = None
+                self.endpoints.worked(member);
             }
-            Err(_) => {
-                self.channels[member] = None;
-                self.shunned = Some(member);
-            }
+            Err(_) => self.endpoints.failed(member),
         }
         self.note_auth(request, &answer);
         let revision = answer.as_ref().map_or(0, |response| response.revision.unsigned_abs());
@@ -229,18 +205,13 @@ impl Client {
             self.login = Login::Unknown;
         }
     }
+}
 
-    fn channel(&mut self, member: usize) -> Channel {
-        if let Some(channel) = &self.channels[member] {
-            return channel.clone();
-        }
-        let net = Arc::new(Marked(self.host.net()));
-        let authority = self.cluster.client_authority(member);
-        let channel =
-            channel::connect(net, &authority).expect("members' addresses are well formed");
-        self.channels[member] = Some(channel.clone());
-        channel
-    }
+/// The members, as a client on the machine `host` reaches them.
+fn endpoints(host: &Arc<dyn Host>, cluster: &Cluster) -> Endpoints {
+    let authorities: Vec<String> =
+        (0..cluster.count()).map(|member| cluster.client_authority(member)).collect();
+    Endpoints::new(host.net(), &authorities).expect("members' addresses are well formed")
 }
 
 async fn send(way: Way, request: &Request) -> Result<Response, tonic::Status> {
@@ -279,28 +250,4 @@ async fn send(way: Way, request: &Request) -> Result<Response, tonic::Status> {
         }
         other => return Err(convert::no_way(other)),
     })
-}
-
-/// Marks failed connects, so that they can be told from connections that broke later.
-pub struct Marked(pub Arc<dyn host::Net>);
-
-impl host::Net for Marked {
-    fn listen(
-        &self,
-        address: std::net::SocketAddr,
-    ) -> BoxFuture<'_, std::io::Result<Box<dyn Listener>>> {
-        self.0.listen(address)
-    }
-
-    fn connect<'a>(
-        &'a self,
-        authority: &'a str,
-    ) -> BoxFuture<'a, std::io::Result<Box<dyn Stream>>> {
-        Box::pin(async move {
-            self.0
-                .connect(authority)
-                .await
-                .map_err(|error| std::io::Error::new(error.kind(), NotConnected(error)))
-        })
-    }
 }

@@ -8,33 +8,14 @@ pub mod lock;
 pub mod member;
 pub mod watch;
 
+pub use snowglobe::client::Way;
 use snowglobe::proto::{etcdserverpb as pb, mvccpb};
 use tonic::Status;
-use tonic::metadata::AsciiMetadataValue;
-use tonic::service::Interceptor;
-use tonic::service::interceptor::InterceptedService;
-use tonic::transport::Channel;
 
 use crate::history::{
     Body, Bytes, Compare, CompareResult, CompareTarget, DeleteRange, KeyValue, Put, Range, Request,
     Response, SortOrder, SortTarget, Txn,
 };
-
-/// A channel to a member, on which each request shows the client's token, if there is one.
-pub type Way = InterceptedService<Channel, Token>;
-
-/// Puts a token into the metadata of each request.
-#[derive(Clone, Default)]
-pub struct Token(pub Option<AsciiMetadataValue>);
-
-impl Interceptor for Token {
-    fn call(&mut self, mut request: tonic::Request<()>) -> Result<tonic::Request<()>, Status> {
-        if let Some(token) = &self.0 {
-            request.metadata_mut().insert("token", token.clone());
-        }
-        Ok(request)
-    }
-}
 
 /// A range request as it is sent.
 #[must_use]

@@ -5,17 +5,13 @@
 //! ends, the next one begins after what was seen, at the next member; so what a client sees of all of them
 //! together must have no gap.
 
-use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
 
-use snowglobe::host::{Host, channel};
-use snowglobe::proto::etcdserverpb::WatchRequest;
-use snowglobe::proto::etcdserverpb::watch_client::WatchClient;
-use tokio::sync::mpsc;
+use snowglobe::client::{Endpoints, Resume, Token, WatchStream};
+use snowglobe::proto::etcdserverpb::WatchResponse;
+use tonic::service::interceptor::InterceptedService;
 
 use super::classify::classify;
-use super::client::Marked;
 use super::cluster::Cluster;
 use super::convert::watch as convert;
 use super::recorder::Recorder;
@@ -33,8 +29,8 @@ const PATIENCE_NS: u64 = 1_500_000_000;
 pub struct Watcher {
     /// The client.
     pub number: u32,
-    /// Its machine.
-    pub host: Arc<dyn Host>,
+    /// Its ways to the members.
+    pub endpoints: Arc<Endpoints>,
     /// Whom it asks.
     pub cluster: Cluster,
     /// Where it is written down.
@@ -86,12 +82,13 @@ impl Watcher {
         let request = Request::Watch(watch.clone());
         let op = self.recorder.called(self.number, name, &request, world.now_ns());
         world.note("client.watch", "", name, &[("op", op), ("client", u64::from(self.number))]);
-        let mut seen = Seen { messages: Vec::new(), next: watch.start_revision, header: (0, 0) };
+        let resume = Resume::new(watch.start_revision);
+        let mut seen = Seen { messages: Vec::new(), resume, header: (0, 0) };
         let reached = self.listen(watch, member, goal, &mut seen).await;
         let revision = seen.messages.iter().map(|message| message.revision).max().unwrap_or(0);
         let numbers = [("op", op), ("messages", seen.messages.len() as u64)];
         world.note("client.watched", "", name, &numbers);
-        let (next, (member_id, raft_term)) = (seen.next, seen.header);
+        let (next, (member_id, raft_term)) = (seen.resume.revision(), seen.header);
         let is_reached = matches!(reached, Ok(true));
         let result = match reached {
             Err(status) if seen.messages.is_empty() => Err(classify(&status)),
@@ -114,19 +111,14 @@ impl Watcher {
         seen: &mut Seen,
     ) -> Result<bool, tonic::Status> {
         let world = &self.cluster.world;
-        let authority = self.cluster.client_authority(member);
-        let channel = channel::connect(Arc::new(Marked(self.host.net())), &authority)
-            .expect("members' addresses are well formed");
-        let (requests, outgoing) = mpsc::channel(1);
-        requests.try_send(convert::create(watch)).expect("it has room for one");
-        let mut client = WatchClient::new(channel).max_decoding_message_size(usize::MAX);
+        let channel = self.endpoints.fresh_channel(member);
+        let way = InterceptedService::new(channel, Token::default());
         let mut patience = Box::pin(world.sleep(PATIENCE_NS));
-        let opening = tokio::select! {
+        let mut stream = tokio::select! {
             biased;
-            opened = client.watch(Outgoing(outgoing)) => opened?,
+            opened = WatchStream::open(way, convert::create(watch)) => opened?,
             () = &mut patience => return Err(tonic::Status::deadline_exceeded("no stream in time")),
         };
-        let mut incoming = opening.into_inner();
         let mut silent = false;
         loop {
             if world.now_ns() >= goal.until_ns {
@@ -135,18 +127,17 @@ impl Watcher {
             let until_ns = goal.until_ns.min(world.now_ns().saturating_add(PATIENCE_NS));
             let received = tokio::select! {
                 biased;
-                received = incoming.message() => Some(received?),
+                received = stream.message() => Some(received?),
                 () = world.sleep_until(until_ns) => None,
             };
             match received {
                 Some(Some(response)) => {
                     silent = false;
-                    if let Some(header) = &response.header {
-                        seen.header = (header.member_id, header.raft_term);
-                    }
-                    let ends = seen.take(convert::message(response, world.now_ns()));
-                    if seen.next > goal.revision || ends {
-                        return Ok(seen.next > goal.revision);
+                    let ends = response.canceled;
+                    seen.take(response, world.now_ns());
+                    let is_reached = seen.resume.revision() > goal.revision;
+                    if is_reached || ends {
+                        return Ok(is_reached);
                     }
                     if goal.pace_ns > 0 {
                         world.sleep(goal.pace_ns).await;
@@ -156,7 +147,7 @@ impl Watcher {
                 // Whoever wants to know how far it is may ask; whoever has asked in vain asks another.
                 None if watch.progress_notify && !silent => {
                     silent = true;
-                    let _ = requests.try_send(convert::ask_progress());
+                    stream.ask_progress();
                 }
                 None if watch.progress_notify => return Ok(false),
                 None => {}
@@ -168,44 +159,18 @@ impl Watcher {
 /// What a stream has told so far.
 struct Seen {
     messages: Vec<WatchMessage>,
-    /// The revision to go on at.
-    next: i64,
+    resume: Resume,
     /// Member and term of the last header.
     header: (u64, u64),
 }
 
 impl Seen {
-    /// Takes a message in; whether it is the last one.
-    fn take(&mut self, message: WatchMessage) -> bool {
-        let told = message.events.last().map(|event| event.kv.mod_revision);
-        let is_progress = told.is_none() && !message.created && !message.canceled;
-        // Of a revision that comes in fragments, only the last one counts.
-        let told = told.filter(|_| !message.fragment).or(is_progress.then_some(message.revision));
-        if let Some(told) = told {
-            self.next = self.next.max(told + 1);
+    /// Takes in a message that was received at `at_ns` of virtual time.
+    fn take(&mut self, message: WatchResponse, at_ns: u64) {
+        if let Some(header) = &message.header {
+            self.header = (header.member_id, header.raft_term);
         }
-        if message.created && self.next == 0 {
-            self.next = message.revision + 1;
-        }
-        if message.canceled {
-            self.next = self.next.max(message.compact_revision);
-        }
-        let is_last = message.canceled;
-        self.messages.push(message);
-        is_last
-    }
-}
-
-/// The requests of one stream.
-struct Outgoing(mpsc::Receiver<WatchRequest>);
-
-impl tokio_stream::Stream for Outgoing {
-    type Item = WatchRequest;
-
-    fn poll_next(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-    ) -> Poll<Option<WatchRequest>> {
-        self.0.poll_recv(context)
+        self.resume.take(&message);
+        self.messages.push(convert::message(message, at_ns));
     }
 }

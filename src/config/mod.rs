@@ -12,6 +12,7 @@
 
 mod args;
 mod auth_token;
+mod client;
 mod file;
 mod limits;
 mod tls;
@@ -19,6 +20,7 @@ mod url;
 
 pub use args::{Command, ServeArgs, parse};
 pub use auth_token::{AuthToken, JwtOptions};
+pub use client::ClientLimits;
 pub use limits::Limits;
 pub use tls::{Tls, TlsVersion};
 pub use url::Url;

@@ -18,6 +18,8 @@ pub(super) const SECTOR_BYTES: u64 = 512;
 pub(super) const FRAME_HEAD_BYTES: usize = 12;
 /// The largest payload; four times the largest request that etcd's documentation advises against.
 pub(super) const PAYLOAD_BYTES_MAX: usize = 64 << 20;
+/// No log comes to this index: behind every index there is another one.
+const INDEX_END: u64 = u64::MAX;
 /// Opens every segment.
 pub(super) const MAGIC: [u8; 8] = *b"snowlog\n";
 /// The version of the format.
@@ -248,6 +250,10 @@ fn decode_payload(kind: Kind, payload: &[u8]) -> Result<Record, &'static str> {
     const SHORT: &str = "a payload of wrong length";
     let exact = |bytes: usize| if payload.len() == bytes { Ok(()) } else { Err(SHORT) };
     let at = |place: usize| u64_at(payload, place).ok_or(SHORT);
+    let index = |place: usize| match at(place)? {
+        INDEX_END => Err("an index that no log comes to"),
+        index => Ok(index),
+    };
     Ok(match kind {
         Kind::Head => {
             exact(40)?;
@@ -257,7 +263,7 @@ fn decode_payload(kind: Kind, payload: &[u8]) -> Result<Record, &'static str> {
             if u32_at(payload, 8) != Some(VERSION) {
                 return Err("a format version that this program does not know");
             }
-            let last = Mark { index: at(24)?, term: at(32)? };
+            let last = Mark { index: index(24)?, term: at(32)? };
             let previous = u32_at(payload, 12).ok_or(SHORT)?;
             Record::Head(Head { previous, sequence: at(16)?, last })
         }
@@ -268,11 +274,11 @@ fn decode_payload(kind: Kind, payload: &[u8]) -> Result<Record, &'static str> {
         }
         Kind::Entry => {
             let data = Bytes::copy_from_slice(payload.get(16..).ok_or(SHORT)?);
-            Record::Entry(Entry { index: at(0)?, term: at(8)?, data })
+            Record::Entry(Entry { index: index(0)?, term: at(8)?, data })
         }
         Kind::Mark => {
             exact(16)?;
-            Record::Mark(Mark { index: at(0)?, term: at(8)? })
+            Record::Mark(Mark { index: index(0)?, term: at(8)? })
         }
         Kind::Sync => {
             exact(20)?;

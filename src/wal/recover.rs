@@ -244,6 +244,11 @@ impl Scan {
             return Ok(Step::Stop(Stop::WrongHead));
         };
         let frame_bytes = head.frame_bytes() as u64;
+        // A frame's last byte is never zero, so none goes on where the file has ended.
+        if self.at + frame_bytes > self.reader.length() {
+            let reason = "it goes on behind the end of the file";
+            return Ok(Step::Stop(Stop::WrongBody { frame_bytes, reason }));
+        }
         let frame = self.reader.bytes(self.at, head.frame_bytes())?;
         match decode(&head, frame, self.rolling) {
             Ok((record, rolling)) => {

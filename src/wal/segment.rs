@@ -33,7 +33,9 @@ impl Segment {
     fn parse(dir: &Path, name: &str) -> Option<Self> {
         let (sequence, first_index) = name.strip_suffix(SUFFIX)?.split_once('-')?;
         let number = |text: &str| u64::from_str_radix(text, 16).ok();
-        let segment = Self::new(dir, number(sequence)?, number(first_index)?);
+        // No log comes to the last number: behind every segment there is room for another one.
+        let sequence = number(sequence).filter(|sequence| *sequence < u64::MAX)?;
+        let segment = Self::new(dir, sequence, number(first_index)?);
         // Only the spelling that we write: upper case or a sign is not ours.
         (segment.path == dir.join(name)).then_some(segment)
     }

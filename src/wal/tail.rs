@@ -108,11 +108,13 @@ fn sync_point_behind(
     at: u64,
     data_end: u64,
 ) -> Result<Option<u64>> {
+    let length = reader.length();
     let mut place = at + ALIGN_BYTES as u64;
     while place < data_end {
         let bytes = reader.bytes(place, 8)?.try_into().expect("eight bytes");
         let head = FrameHead::decode(bytes).filter(|head| head.kind == Kind::Sync);
-        if let Some(head) = head {
+        let is_there = |head: &FrameHead| place + head.frame_bytes() as u64 <= length;
+        if let Some(head) = head.filter(is_there) {
             let frame = reader.bytes(place, head.frame_bytes())?;
             if let Ok((Record::Sync(point), _)) = decode(&head, frame, None)
                 && point.sequence == sequence

@@ -10,6 +10,7 @@ mod answers;
 mod auth;
 mod bad_input;
 mod certificates;
+mod client;
 mod crash;
 mod gateway;
 mod http;

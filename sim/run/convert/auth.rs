@@ -10,13 +10,6 @@ use tonic::Status;
 use super::{Way, answer, no_way};
 use crate::history::{Body, PermissionKind, Request, Response};
 
-/// A token for a user. Errors: what the server says.
-pub async fn log_in(way: Way, user: &str) -> Result<String, Status> {
-    let (name, password) = (user.to_owned(), user.to_owned());
-    let request = pb::AuthenticateRequest { name, password };
-    Ok(AuthClient::new(way).authenticate(request).await?.into_inner().token)
-}
-
 /// Sends a request about users, roles and permissions. Errors: what the server says; a request of another kind.
 pub async fn send(way: Way, request: &Request) -> Result<Response, Status> {
     let mut client = AuthClient::new(way);

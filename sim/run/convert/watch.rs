@@ -7,11 +7,11 @@ use crate::history::{Event, EventKind, Watch, WatchMessage};
 
 /// The request that creates a watch.
 #[must_use]
-pub fn create(watch: &Watch) -> pb::WatchRequest {
+pub fn create(watch: &Watch) -> pb::WatchCreateRequest {
     use pb::watch_create_request::FilterType;
     let filters = [(watch.no_put, FilterType::Noput), (watch.no_delete, FilterType::Nodelete)];
     let filters = filters.into_iter().filter(|row| row.0).map(|row| row.1.into()).collect();
-    let create = pb::WatchCreateRequest {
+    pb::WatchCreateRequest {
         key: watch.key.0.clone().into(),
         range_end: watch.range_end.0.clone().into(),
         start_revision: watch.start_revision,
@@ -20,17 +20,7 @@ pub fn create(watch: &Watch) -> pb::WatchRequest {
         prev_kv: watch.prev_kv,
         watch_id: 0,
         fragment: watch.fragment,
-    };
-    let union = pb::watch_request::RequestUnion::CreateRequest(create);
-    pb::WatchRequest { request_union: Some(union) }
-}
-
-/// The request for progress of all watches of a stream.
-#[must_use]
-pub fn ask_progress() -> pb::WatchRequest {
-    let ask = pb::WatchProgressRequest {};
-    let union = pb::watch_request::RequestUnion::ProgressRequest(ask);
-    pb::WatchRequest { request_union: Some(union) }
+    }
 }
 
 /// A response of a watch stream, received at `at` of virtual time.

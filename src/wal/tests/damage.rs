@@ -2,9 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
+use super::super::record::{Batch, Record};
+use super::super::recover::replay;
 use super::super::testdisk::{Dice, TestDisk, block_on};
-use super::super::{Entry, Wal};
-use super::{corrupt_file, create, entry, files, hard_state, open, recover};
+use super::super::{Entry, Mark, Wal, segment};
+use super::{DIR, corrupt_file, create, entry, files, hard_state, open, recover};
 
 const SEGMENT_BYTES: u64 = 8192;
 
@@ -163,6 +165,35 @@ fn exchanged_files() {
             assert!(corrupt_file(&recover(&removed, 600).unwrap_err()).is_some(), "{place}");
         }
     }
+}
+
+/// An index behind which there is no other is refused, whatever its checksum says. A record that goes on where the file
+/// ends is torn, and not waited for.
+#[test]
+fn impossible_records() {
+    let with = |record: Record, missing_bytes: usize| {
+        let disk = TestDisk::default();
+        drop(create(&disk, SEGMENT_BYTES).unwrap());
+        let segments = segment::list(&disk, Path::new(DIR)).unwrap();
+        let replay = replay(&disk, &segments, 0).unwrap();
+        let mut batch = Batch::new(Vec::new(), replay.tail, replay.rolling);
+        batch.push(&record, true);
+        disk.damage(&segments[0].path, |bytes| {
+            bytes.truncate(replay.tail as usize);
+            bytes.extend_from_slice(&batch.bytes[..batch.bytes.len() - missing_bytes]);
+        });
+        recover(&disk, SEGMENT_BYTES)
+    };
+    let last = u64::MAX;
+    for record in [Record::Entry(entry(last, 1, "x")), Record::Mark(Mark { index: last, term: 1 })]
+    {
+        let error = with(record, 0).unwrap_err().to_string();
+        assert!(error.contains("an index that no log comes to"), "{error}");
+    }
+    let large = || Record::Entry(entry(1, 0, vec![7; 900]));
+    let torn = with(large(), 8).unwrap();
+    assert!(torn.entries.is_empty() && torn.repaired.is_some(), "{torn:?}");
+    assert_eq!(with(large(), 0).unwrap().entries.len(), 1);
 }
 
 /// Records that were cut off do not come back, even where the next write ends where they began.
