@@ -35,9 +35,10 @@ fix: ## format and apply what clippy can mend by itself
 cluster: tools ## three members on loopback; prints the etcdctl line; Ctrl-C stops them
 	scripts/cluster
 
-bench: tools ## the cost model: what idling, an operation, a seed, faults, size and a check cost
+bench: tools ## the cost model: idling, an operation, a seed, faults, size, a check; then the server beside a real etcd
 	cargo sim-build
 	cargo sim bench
+	cargo bench --bench versus
 
 bugs: tools ## plant each known bug and measure how many seeds the sweep needs to find it
 	cargo sim bugs
