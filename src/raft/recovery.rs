@@ -12,7 +12,8 @@
 //!   the backend is ahead of the commit index on disk (a change of the commit index alone is not synced), the
 //!   commit index is raised to it; where the log lacks that entry, the log has lost what was promised.
 //! * Nothing that could still be read right is thrown away on the word of a disk that reads wrong: a damaged
-//!   snapshot is set aside, and the backend is opened for writing, once it is known that the rest will do.
+//!   snapshot is set aside, one that the log does not know is removed, and the backend is opened for writing, once it
+//!   is known that the rest will do.
 //! * The log and the data folder belong to this member of this cluster.
 
 use std::path::Path;
@@ -96,7 +97,7 @@ pub(super) async fn recover(
         return Ok(Recovered { wal, snapshots, state, log, hard_state, snapshot });
     }
     let marks = Wal::marks(&disk, &dir).await?;
-    let Newest { mut file, damaged } = snapshots.newest_usable(&marks).await?;
+    let Newest { mut file, damaged, unknown } = snapshots.newest_usable(&marks)?;
     let snapshot = file.as_ref().map_or_else(Mark::default, |file| file.meta.mark);
     let opened = Wal::open(disk, &dir, snapshot, options).await;
     let (mut wal, found) = opened.map_err(|error| match (error, damaged.first()) {
@@ -125,6 +126,10 @@ pub(super) async fn recover(
     }
     for damaged in &damaged {
         snapshots.set_aside(damaged).await?;
+    }
+    for mark in unknown {
+        snapshots.discard(mark).await?;
+        tracing::info!(mark.index, "removed a snapshot that the log does not know");
     }
     // A new member must begin with a snapshot: the first members are in no entry.
     log.compact(1);

@@ -29,6 +29,8 @@ pub struct Newest {
     pub file: Option<SnapshotFile>,
     /// Newer ones, newest first.
     pub damaged: Vec<Damaged>,
+    /// Those that are newer than all marks, newest first.
+    pub unknown: Vec<Mark>,
 }
 
 /// A snapshot that does not read as it was written.
@@ -81,31 +83,28 @@ impl SnapshotStore {
         Ok(SnapshotWriter { disk, dir, temporary, mark, file, encoder, offset: 0, renamed: false })
     }
 
-    /// The newest snapshot whose mark is among `marks` and whose file is sound, and what was damaged on the way.
+    /// The newest snapshot whose mark is among `marks` and whose file is sound, and what was passed over on the way.
     ///
-    /// One that is newer than all `marks` is removed: the crash that left it came before anything referred to it.
-    /// Damaged ones stay where they are until [`Self::set_aside`]: what a disk reads wrong today it may read right
-    /// tomorrow, and whether the older one will do is not known yet.
+    /// All stay where they are. One that is newer than all `marks` was left by a crash that came before anything
+    /// referred to it; but its mark may also stand where the log reads wrong. What a disk reads wrong today it may read
+    /// right tomorrow, and whether the rest will do is not known yet.
     /// Errors: the disk failed.
-    pub async fn newest_usable(&self, marks: &[Mark]) -> Result<Newest> {
+    pub fn newest_usable(&self, marks: &[Mark]) -> Result<Newest> {
         let newest_mark = marks.iter().max().copied().unwrap_or_default();
-        let mut damaged = Vec::new();
+        let (mut damaged, mut unknown) = (Vec::new(), Vec::new());
         for mark in self.marks()?.into_iter().rev() {
-            let path = self.dir.join(file_name(mark));
             if mark.index > newest_mark.index {
-                tracing::info!(?path, "removed a snapshot that the log does not know");
-                self.remove(&path)?;
-                self.sync_dir().await?;
+                unknown.push(mark);
             } else if marks.contains(&mark) {
                 match self.open(mark) {
-                    Ok(file) => return Ok(Newest { file: Some(file), damaged }),
+                    Ok(file) => return Ok(Newest { file: Some(file), damaged, unknown }),
                     Err(reason @ Error::Corrupt { .. }) => damaged.push(Damaged { mark, reason }),
                     // It may be whole: nothing is decided about a file that cannot be read at the moment.
                     Err(error) => return Err(error),
                 }
             }
         }
-        Ok(Newest { file: None, damaged })
+        Ok(Newest { file: None, damaged, unknown })
     }
 
     /// The snapshot at `mark`, verified.
