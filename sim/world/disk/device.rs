@@ -172,9 +172,7 @@ impl Disk {
     pub fn exchange(&self, image: &Image, kind: Option<Kind>) -> Image {
         let own = self.image.exchange(image);
         lock(&self.state).exchanged = kind;
-        if let Some(kind) = kind {
-            self.tally_exchange(kind);
-        }
+        self.tally_exchange(kind);
         self.base.note("disk.exchange", &self.node, "", &[("own", kind.is_none().into())]);
         own
     }

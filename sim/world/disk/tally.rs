@@ -181,9 +181,13 @@ impl Disk {
         Files::All.classes().into_iter().for_each(|class| self.leave(Kind::DiskLost, class));
     }
 
-    /// The disk was exchanged, after the process had ended.
-    pub(super) fn tally_exchange(&self, kind: Kind) {
-        Files::All.classes().into_iter().for_each(|class| self.leave(kind, class));
+    /// The disk was exchanged for one of this kind, or is the node's own again, after the process had ended.
+    pub(super) fn tally_exchange(&self, kind: Option<Kind>) {
+        let is_exchange = |kind| matches!(kind, Kind::OldDisk | Kind::ForeignDisk);
+        lock(&self.tally).latent.retain(|row| !is_exchange(row.0));
+        if let Some(kind) = kind {
+            Files::All.classes().into_iter().for_each(|class| self.leave(kind, class));
+        }
     }
 
     /// An operation on the file at `path` has met something.
