@@ -7,7 +7,7 @@ JOBS   ?= $(shell nproc)
 # Something outside that exports RUSTFLAGS would replace `--cfg madsim` without a word.
 unexport RUSTFLAGS RUSTDOCFLAGS
 
-.PHONY: help sim test verify verify-lints fix cluster bench bugs mutants guard tools
+.PHONY: help sim test fuzz verify verify-lints fix cluster bench bugs mutants guard tools
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -20,16 +20,22 @@ test: tools ## all tests, in the plain and in the simulated build
 	cargo test
 	cargo sim-test
 
+fuzz: tools ## feed the server's readers with a fuzzer's inputs, FUZZ_S seconds each
+	@scripts/tools fuzz
+	scripts/fuzz
+
 verify: tools verify-lints test ## everything CI checks except the sweep; never writes to the tree
 
 verify-lints:
 	cargo fmt --all --check
+	cargo fmt --manifest-path fuzz/Cargo.toml --check
 	cargo clippy --all-targets -- -D warnings
 	cargo sim-clippy
 	cargo sim-doc
 
 fix: ## format and apply what clippy can mend by itself
 	cargo fmt --all
+	cargo fmt --manifest-path fuzz/Cargo.toml
 	cargo clippy --fix --all-targets --allow-dirty --allow-staged
 
 cluster: tools ## three members on loopback; prints the etcdctl line; Ctrl-C stops them

@@ -21,6 +21,9 @@ pub mod api;
 pub mod client;
 pub mod config;
 pub mod error;
+#[cfg(any(test, feature = "fuzzing"))]
+#[doc(hidden)]
+pub mod fuzzing;
 pub mod host;
 pub mod proto;
 pub mod raft;

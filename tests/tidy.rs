@@ -88,7 +88,7 @@ fn code(line: &str) -> &str {
 /// Every file opens with one sentence about itself.
 #[test]
 fn files_open_with_a_sentence() {
-    check(&["src", "sim", "tests", "benches"], |_, number, line| {
+    check(&["src", "sim", "tests", "benches", "fuzz"], |_, number, line| {
         (number == 1 && !line.starts_with("//! "))
             .then(|| "open the file with `//! One sentence.`".into())
     });
@@ -97,7 +97,7 @@ fn files_open_with_a_sentence() {
 /// No file grows past what a reader can hold.
 #[test]
 fn files_are_short() {
-    check(&["src", "sim", "tests", "benches"], |_, number, _| {
+    check(&["src", "sim", "tests", "benches", "fuzz"], |_, number, _| {
         (number == FILE_LINES_MAX + 1)
             .then(|| format!("longer than {FILE_LINES_MAX} lines: split it"))
     });
@@ -106,7 +106,7 @@ fn files_are_short() {
 /// Lines of code fit beside each other on a screen.
 #[test]
 fn lines_are_short() {
-    check(&["src", "sim", "tests", "benches"], |_, _, line| {
+    check(&["src", "sim", "tests", "benches", "fuzz"], |_, _, line| {
         let text = line.contains('"') || line.contains("//");
         (line.chars().count() > LINE_LENGTH_MAX && !text)
             .then(|| format!("longer than {LINE_LENGTH_MAX} characters: break it"))
@@ -122,7 +122,7 @@ fn nothing_is_left_open() {
         concat!("todo", "!("),
         concat!("unimplemented", "!("),
     ];
-    check(&["src", "sim", "tests", "benches"], |_, _, line| {
+    check(&["src", "sim", "tests", "benches", "fuzz"], |_, _, line| {
         let word = words.iter().find(|word| line.contains(**word))?;
         Some(format!("{word}: finish it or open an issue"))
     });

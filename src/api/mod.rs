@@ -53,6 +53,8 @@ use crate::state::Caller;
 use crate::watch::Watches;
 use crate::{raft, state};
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use gateway::fuzz_requests;
 pub use jwt::Jwt;
 
 /// Everything that clients can call.

@@ -100,6 +100,8 @@ pub use alarm::cost;
 pub use auth::{AuthAnswer, AuthChange, Caller};
 pub use hash::KeysHash;
 pub use history::{History, Piece};
+#[cfg(any(test, feature = "fuzzing"))]
+pub use index::fuzzing::index as fuzz_index;
 pub use lease::{Lease, LeaseChange};
 pub use members::{Member, Members};
 pub use mvcc::Change;

@@ -53,6 +53,8 @@
 //! sectors of the last synced write, with nothing written after it, looks like a crash; whoever
 //! opens the log compares its end with the backend's consistent index.
 
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 mod log;
 mod outline;
 mod record;
@@ -61,7 +63,8 @@ mod segment;
 mod snapshot;
 mod snapshot_file;
 mod tail;
-#[cfg(test)]
+#[cfg(any(test, feature = "fuzzing"))]
+#[cfg_attr(not(test), allow(dead_code, reason = "the fuzzer needs only some of it"))]
 mod testdisk;
 #[cfg(test)]
 mod tests;
@@ -70,6 +73,8 @@ use std::path::PathBuf;
 
 use bytes::Bytes;
 
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzzing::log as fuzz_log;
 pub use log::Wal;
 pub use snapshot::{Damaged, Newest, SnapshotStore, SnapshotWriter};
 pub use snapshot_file::{SnapshotFile, SnapshotMeta};

@@ -231,6 +231,11 @@ impl Scan {
         if head.sequence != self.sequence || head.last.index + 1 != self.first_index {
             return Err(self.corrupt(0, "the file has the name of another segment"));
         }
+        // What holds after each append (`outline.rs`), and so where a segment begins.
+        let is_possible = state.commit <= head.last.index && head.last.term <= state.term;
+        if !is_possible || head.last.index == 0 && head.last.term > 0 {
+            return Err(self.corrupt(0, "the segment's opening contradicts itself"));
+        }
         Ok((head, metadata, state))
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Messages<B> {
 impl<B: Body<Data = Bytes> + Unpin> Messages<B> {
     /// Messages of one kind, none of them from more than so many bytes of JSON.
     pub(super) fn new(body: B, kind: MessageDescriptor, bytes_max: usize) -> Self {
-        let objects = Objects { bytes_max, ..Objects::default() };
+        let objects = Objects::new(bytes_max);
         Self { body, kind, objects, has_ended: false }
     }
 
@@ -48,7 +48,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream for Messages<B> {
             }
             match ready!(Pin::new(&mut this.body).poll_frame(context)) {
                 Some(Ok(frame)) => {
-                    this.objects.buffer.extend_from_slice(&frame.into_data().unwrap_or_default());
+                    this.objects.push(&frame.into_data().unwrap_or_default());
                 }
                 Some(Err(_)) => {
                     this.has_ended = true;
@@ -90,7 +90,7 @@ impl<B: Body<Data = Bytes> + Unpin> Stream for Accepted<B> {
 /// Cuts text between objects without a look at what is in them, so that each byte is looked at once, however
 /// small the pieces are in which it comes.
 #[derive(Default)]
-struct Objects {
+pub(super) struct Objects {
     buffer: BytesMut,
     bytes_max: usize,
     /// Bytes of the buffer that were looked at.
@@ -102,8 +102,18 @@ struct Objects {
 }
 
 impl Objects {
+    /// No text yet; no object may be larger than so many bytes.
+    pub(super) fn new(bytes_max: usize) -> Self {
+        Self { bytes_max, ..Self::default() }
+    }
+
+    /// More of the text.
+    pub(super) fn push(&mut self, piece: &[u8]) {
+        self.buffer.extend_from_slice(piece);
+    }
+
     /// The next object, once it is whole.
-    fn take(&mut self) -> Result<Option<Bytes>, Status> {
+    pub(super) fn take(&mut self) -> Result<Option<Bytes>, Status> {
         if self.scanned == 0 {
             let spaces = self.buffer.iter().take_while(|byte| byte.is_ascii_whitespace()).count();
             self.buffer.advance(spaces);
@@ -138,7 +148,7 @@ impl Objects {
     }
 
     /// What is wrong with what is left when the body has ended.
-    fn rest(&mut self) -> Option<Status> {
+    pub(super) fn rest(&mut self) -> Option<Status> {
         let is_whole = self.buffer.is_empty();
         self.buffer.clear();
         (!is_whole).then(|| Status::invalid_argument("unexpected EOF"))
@@ -151,10 +161,10 @@ mod tests {
 
     /// What is taken from a text that comes in pieces of so many bytes, and what is said about the rest.
     fn cut(text: &str, piece_bytes: usize) -> String {
-        let mut objects = Objects { bytes_max: 30, ..Objects::default() };
+        let mut objects = Objects::new(30);
         let mut taken = Vec::new();
         for piece in text.as_bytes().chunks(piece_bytes) {
-            objects.buffer.extend_from_slice(piece);
+            objects.push(piece);
             loop {
                 match objects.take() {
                     Ok(Some(object)) => taken.push(String::from_utf8(object.to_vec()).unwrap()),

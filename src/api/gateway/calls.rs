@@ -76,6 +76,21 @@ pub(super) fn method(path: &str) -> Option<MethodDescriptor> {
     service.methods().find(|method| method.name() == *name)
 }
 
+/// The message of a name.
+#[cfg(any(test, feature = "fuzzing"))]
+pub(super) fn message(name: &str) -> Option<prost_reflect::MessageDescriptor> {
+    POOL.get_message_by_name(name)
+}
+
+/// The names of the messages that calls take.
+#[cfg(test)]
+pub(super) fn inputs() -> impl Iterator<Item = String> {
+    CALLS.iter().map(|(path, ..)| {
+        let method = method(&format!("/v3/{path}")).expect("a call of the API");
+        method.input().full_name().to_owned()
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;

@@ -14,6 +14,8 @@
 mod body;
 mod calls;
 mod codec;
+#[cfg(any(test, feature = "fuzzing"))]
+mod fuzzing;
 
 use std::convert::Infallible;
 use std::pin::Pin;
@@ -35,6 +37,8 @@ use crate::config::Config;
 use crate::host::BoxFuture;
 use body::Messages;
 use codec::Wire;
+#[cfg(any(test, feature = "fuzzing"))]
+pub use fuzzing::requests as fuzz_requests;
 
 /// The paths of the gateway, as the router takes them.
 pub(super) fn paths() -> impl Iterator<Item = String> {

@@ -2,11 +2,11 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::record::{Batch, Record};
+use super::super::record::{Batch, Head, Record};
 use super::super::recover::replay;
 use super::super::testdisk::{Dice, TestDisk, block_on};
-use super::super::{Entry, Mark, Wal, segment};
-use super::{DIR, corrupt_file, create, entry, files, hard_state, open, recover};
+use super::super::{Entry, HardState, Mark, Wal, segment};
+use super::{DIR, METADATA, corrupt_file, create, entry, files, hard_state, marks, open, recover};
 
 const SEGMENT_BYTES: u64 = 8192;
 
@@ -194,6 +194,34 @@ fn impossible_records() {
     let torn = with(large(), 8).unwrap();
     assert!(torn.entries.is_empty() && torn.repaired.is_some(), "{torn:?}");
     assert_eq!(with(large(), 0).unwrap().entries.len(), 1);
+}
+
+/// An opening that no writer makes is refused: a commit index or a term that the entries before it contradict.
+#[test]
+fn impossible_openings() {
+    let with = |last: Mark, state: HardState| {
+        let disk = TestDisk::default();
+        drop(create(&disk, SEGMENT_BYTES).unwrap());
+        let path = files(&disk).remove(0);
+        let first = format!("{:016x}-{:016x}.wal", 0, last.index + 1);
+        crate::host::Disk::rename(&disk, &path, &Path::new(DIR).join(first)).unwrap();
+        let mut batch = Batch::new(Vec::new(), 0, 0);
+        batch.push(&Record::Head(Head { previous: 0, sequence: 0, last }), false);
+        batch.push(&Record::Metadata(METADATA.to_vec()), false);
+        batch.push(&Record::HardState(state), true);
+        disk.damage(&files(&disk)[0], |bytes| *bytes = batch.bytes);
+        marks(&disk).map_err(|error| error.to_string())
+    };
+    let state = |term, commit| HardState { term, vote: 0, commit };
+    assert!(with(Mark { index: 5, term: 2 }, state(2, 5)).is_ok());
+    for (last, state) in [
+        (Mark { index: 5, term: 3 }, state(2, 5)),
+        (Mark { index: 5, term: 2 }, state(2, 6)),
+        (Mark { index: 0, term: 1 }, state(1, 0)),
+    ] {
+        let error = with(last, state).unwrap_err();
+        assert!(error.contains("contradicts itself"), "{last:?} {state:?} {error}");
+    }
 }
 
 /// Records that were cut off do not come back, even where the next write ends where they began.
