@@ -368,7 +368,7 @@ mod tests {
     fn compacted_and_refused() {
         let cancelled = WatchResponse { canceled: true, ..at(9, &[]) };
         check(3, &[WatchResponse { compact_revision: 7, ..cancelled.clone() }], 7);
-        check(3, &[cancelled.clone()], 3);
-        check(0, &[WatchResponse { created: true, ..cancelled }], 10);
+        check(0, &[WatchResponse { created: true, ..cancelled.clone() }], 10);
+        check(3, &[cancelled], 3);
     }
 }

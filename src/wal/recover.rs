@@ -149,6 +149,16 @@ impl Replay {
                 format!("entries {} to {} are missing; {REMEDY}", from.index + 1, next - 1);
             return Err(Error::corrupt(dir, 0, reason));
         }
+        // Where the log begins above an entry of an unknown term, nothing else has compared the two.
+        let hard_state_term = self.outline.hard_state().term;
+        let term = self.entries.first().map_or(hard_state_term, |entry| entry.term);
+        if from.term > term {
+            let Mark { index, term: higher } = from;
+            let reason = format!(
+                "a snapshot of entry {index}, term {higher}, is followed by term {term}; {REMEDY}"
+            );
+            return Err(Error::corrupt(dir, 0, reason));
+        }
         Ok(())
     }
 }
