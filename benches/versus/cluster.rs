@@ -17,6 +17,9 @@ pub(crate) type Failure = Box<dyn std::error::Error + Send + Sync>;
 const START_TRIES: u32 = 600;
 const START_PAUSE: Duration = Duration::from_millis(50);
 
+/// What the kernel counts processor time in, on every Linux there is.
+const TICKS_PER_S: f64 = 100.0;
+
 /// A server that can be started.
 #[derive(Clone, Debug)]
 pub(crate) struct Program {
@@ -127,6 +130,12 @@ impl Cluster {
         &self.urls
     }
 
+    /// Processor time that all members have taken so far, in seconds; 0 where the kernel does not tell.
+    pub(crate) fn cpu_s(&self) -> f64 {
+        self.children.iter().filter_map(|child| cpu_ticks(child.id())).sum::<u64>() as f64
+            / TICKS_PER_S
+    }
+
     /// So many connections, spread over the members; the first one is to the leader.
     pub(crate) fn connections(&self, count: usize) -> Vec<Channel> {
         self.urls.iter().cycle().take(count).map(|url| channel(url)).collect()
@@ -150,6 +159,15 @@ impl Drop for Cluster {
 
 fn channel(url: &str) -> Channel {
     Endpoint::from_shared(url.to_owned()).expect("a URL of ours").connect_lazy()
+}
+
+/// Processor time of a process, in user and kernel.
+fn cpu_ticks(id: u32) -> Option<u64> {
+    let stat = fs::read_to_string(format!("/proc/{id}/stat")).ok()?;
+    // The name before it may have spaces in it.
+    let (_, fields) = stat.rsplit_once(") ")?;
+    let ticks = |place| fields.split(' ').nth(place)?.parse::<u64>().ok();
+    Some(ticks(11)? + ticks(12)?)
 }
 
 /// Free ports: those for clients, and those for peers.

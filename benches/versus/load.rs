@@ -24,6 +24,8 @@ pub(crate) struct Round {
     pub(crate) times_us: Vec<u32>,
     /// Answers that were right, the warm-up included.
     pub(crate) acknowledged: u64,
+    /// Processor time that the servers took for them.
+    pub(crate) cpu_s: f64,
     /// Revisions that they have made.
     pub(crate) revisions: u64,
     /// Answers that were wrong, and requests that were refused.
@@ -43,6 +45,7 @@ impl Round {
     pub(crate) fn add(&mut self, other: Self) {
         self.times_us.extend(other.times_us);
         self.acknowledged += other.acknowledged;
+        self.cpu_s += other.cpu_s;
         self.revisions += other.revisions;
         self.errors += other.errors;
         if self.error.is_none() {

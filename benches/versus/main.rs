@@ -9,6 +9,7 @@
 //! * Every answer is looked at: counts, keys, revisions, order. What is not right is an error, and so is a refusal; errors
 //!   are counted and shown, and end the program with 1.
 //! * After each round the store has moved on by as many revisions as were acknowledged.
+//! * Processor time is the servers' alone, over whole rounds: on a busy machine it says more than what the clock shows.
 //! * Percentiles are taken over all answers of all rounds of a row, those of the warm-ups left out.
 //!
 //! `ETCD=path` names the etcd; otherwise the one in `PATH` is taken. Without one this server is measured alone.

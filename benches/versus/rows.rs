@@ -68,7 +68,7 @@ pub(crate) const ROWS: &[Row] = &[
 impl Row {
     /// Runs one round, and looks at what is left behind.
     pub(crate) async fn round(&self, cluster: &Cluster, times: Times) -> Result<Round, Failure> {
-        let before = revision(cluster).await?;
+        let (before, cpu_before_s) = (revision(cluster).await?, cluster.cpu_s());
         let mut round = match self.kind {
             Kind::Put => closed_loop(self.clients(cluster, Putter::new), times).await?,
             Kind::Range { keys, serializable } => {
@@ -85,6 +85,7 @@ impl Row {
             Kind::Watch => streams::watch(cluster, times).await?,
             Kind::KeepAlive => streams::keep_alive(cluster, self.clients, times).await?,
         };
+        round.cpu_s = cluster.cpu_s() - cpu_before_s;
         let moved = (revision(cluster).await? - before).cast_unsigned();
         // Who got an error does not know whether it was written.
         let most = round.revisions + round.errors;

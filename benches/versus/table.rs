@@ -16,6 +16,8 @@ pub(crate) struct Side {
     rounds_per_s: Vec<f64>,
     p50_ms: f64,
     p99_ms: f64,
+    /// Processor time of all members for one answer.
+    cpu_us: f64,
     answers: usize,
     pub(crate) errors: u64,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -43,6 +45,7 @@ impl Side {
             rounds_per_s,
             p50_ms: percentile_ms(&all.times_us, 50),
             p99_ms: percentile_ms(&all.times_us, 99),
+            cpu_us: all.cpu_s * 1e6 / all.acknowledged as f64,
             answers: all.times_us.len(),
             errors: all.errors,
             error: all.error,
@@ -75,7 +78,7 @@ pub(crate) fn text(rows: &[Measured]) -> String {
     let mut table = comfy_table::Table::new();
     table.load_style(comfy_table::presets::UTF8_HORIZONTAL_ONLY);
     let has_both = rows.iter().any(|row| row.sides.len() > 1);
-    let measures = ["op/s", "p50 ms", "p99 ms"];
+    let measures = ["op/s", "p50 ms", "p99 ms", "CPU µs"];
     let mut head = vec!["row".to_owned()];
     for measure in measures {
         if has_both {
@@ -87,7 +90,7 @@ pub(crate) fn text(rows: &[Measured]) -> String {
     table.set_header(head);
     for row in rows {
         let mut cells = vec![row.name.clone()];
-        let values = |side: &Side| [side.per_s, side.p50_ms, side.p99_ms];
+        let values = |side: &Side| [side.per_s, side.p50_ms, side.p99_ms, side.cpu_us];
         for measure in 0..measures.len() {
             let values: Vec<f64> = row.sides.iter().map(|side| values(side)[measure]).collect();
             cells.extend(values.iter().copied().map(short));
@@ -110,8 +113,8 @@ pub(crate) fn text(rows: &[Measured]) -> String {
         }
     }
     if has_both {
-        text +=
-            "\nRatios above 1: this server is ahead. Watches: events a second, and their delay.";
+        text += "\nRatios above 1: this server is ahead. Watches: events a second, and their delay.\n\
+                 CPU: all members' together, for one answer; what least depends on how busy the machine is.";
     }
     text
 }
