@@ -108,7 +108,7 @@ impl CrashStates {
     /// What is wrong with one of the states, if anything.
     async fn examine_one(&mut self, instant: &Instant) -> Option<String> {
         let Instant { member, image, states_max } = instant;
-        let Some(config) = self.cluster.config(*member) else { return None };
+        let config = self.cluster.config(*member)?;
         let name = self.cluster.name(*member).to_string();
         let promised = {
             let apart = self.apart(*member, image.after_all_data_lost());

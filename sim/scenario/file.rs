@@ -66,20 +66,10 @@ pub fn parse(name: &str, path: &str, source: &str) -> Result<Scenario, String> {
 
 /// Reads the whole document; `None` only after a complaint.
 fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
-    let about = root.text("about");
-    match &about {
-        None => {
-            root.missing("about", "begin with: about = \"One sentence that says what this tries.\"")
-        }
-        Some((text, place)) if !text.trim_end().ends_with('.') || text.trim().len() < 10 => {
-            let mark = "write a sentence, with its full stop";
-            root.complain(place.clone(), "`about` is not a sentence".into(), mark, None);
-        }
-        Some(_) => {}
-    }
+    let about = about(&root);
     let duration_us = duration(&root, "duration", 60_000_000);
-    let is_swarm = root.boolean("swarm").unwrap_or(false);
-    let is_beyond_tolerance = root.boolean("beyond_tolerance").unwrap_or(false);
+    let switch = |key| root.boolean(key).unwrap_or(false);
+    let (is_swarm, is_beyond_tolerance) = (switch("swarm"), switch("beyond_tolerance"));
     let cluster = root.table("cluster");
     let (members, clients) = match &cluster {
         Some(table) => (
@@ -119,7 +109,7 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
     root.finish();
     Some(Scenario {
         name: name.to_string(),
-        about: about?.0,
+        about: about?,
         is_swarm,
         duration_us,
         members,
@@ -138,6 +128,22 @@ fn read(name: &str, source: &str, root: Table<'_>) -> Option<Scenario> {
         require,
         source: source.to_string(),
     })
+}
+
+/// The sentence that a file begins with.
+fn about(root: &Table<'_>) -> Option<String> {
+    let about = root.text("about");
+    match &about {
+        None => {
+            root.missing("about", "begin with: about = \"One sentence that says what this tries.\"")
+        }
+        Some((text, place)) if !text.trim_end().ends_with('.') || text.trim().len() < 10 => {
+            let mark = "write a sentence, with its full stop";
+            root.complain(place.clone(), "`about` is not a sentence".into(), mark, None);
+        }
+        Some(_) => {}
+    }
+    about.map(|(text, _)| text)
 }
 
 /// Within one data centre.
