@@ -303,7 +303,7 @@ async fn read_log(host: &dyn Host, config: &Config) -> Result<Option<Log>> {
     }
     let marks = Wal::marks(&disk, &dir).await?;
     let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
-    let newest = snapshots.newest_usable(&marks).await?;
+    let newest = snapshots.newest_usable(&marks)?;
     let mark = newest.file.map_or_else(wal::Mark::default, |file| file.meta.mark);
     let options = wal::Options { segment_bytes: config.limits.wal_segment_bytes };
     let (_, recovered) = Wal::open(disk, &dir, mark, options).await?;
