@@ -30,7 +30,7 @@ use crate::config::{ClusterState, Config};
 use crate::error::{Error, Result};
 use crate::host::{Backend, Disk, Host};
 use crate::state::{self, State, StateImport, StateOpen};
-use crate::storage::{Storage, StorageOptions};
+use crate::storage::{Storage, StorageOptions, manifest};
 use crate::wal::{self, HardState, Mark, Newest, SnapshotFile, SnapshotStore, Wal};
 
 /// What a restart found.
@@ -83,7 +83,10 @@ pub(super) async fn recover(
     let options = wal::Options { segment_bytes: config.limits.wal_segment_bytes };
     let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
     make_folders(&*disk, config).await?;
+    let backend_dir = config.backend_dir();
+    manifest::repair(&*disk, &backend_dir).await?;
     if !Wal::exists(&*disk, &dir)? {
+        manifest::remove_unfinished(&*disk, &backend_dir).await?;
         let mut state = open_state(&**host, config, None)?;
         if state.applied() != (0, 0) {
             let text = format!("the log is missing but the backend has data; {REMEDY}");
@@ -98,7 +101,7 @@ pub(super) async fn recover(
     let marks = Wal::marks(&disk, &dir).await?;
     let Newest { mut file, damaged } = snapshots.newest_usable(&marks).await?;
     let snapshot = file.as_ref().map_or_else(Mark::default, |file| file.meta.mark);
-    let opened = Wal::open(disk, &dir, snapshot, options).await;
+    let opened = Wal::open(Arc::clone(&disk), &dir, snapshot, options).await;
     let (mut wal, found) = opened.map_err(|error| match (error, damaged.first()) {
         // The log begins after the damaged one: no older one could replace it.
         (Error::Corrupt { .. }, Some(damaged)) => damaged.reason.clone(),
@@ -107,6 +110,7 @@ pub(super) async fn recover(
     check_owner(&found.metadata, &owner, &config.data_dir)?;
     let promised = marks.iter().max().copied().unwrap_or_default();
     check_promise(&**host, config, promised, file.as_ref())?;
+    manifest::remove_unfinished(&*disk, &backend_dir).await?;
     let mut state = open_state(&**host, config, file.as_mut())?;
     if state.applied() == (0, 0) && config.initial_cluster_state == ClusterState::Existing {
         // The members may be others by now.
