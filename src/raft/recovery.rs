@@ -2,7 +2,8 @@
 //!
 //! 1. The marks in the log say which snapshots count; the newest whose file is whole is chosen.
 //! 2. The log is read from that mark. A torn tail was never acknowledged and is cut; any other damage refuses.
-//! 3. The backend is looked at, and opened at its consistent index. Where the chosen snapshot carries the state and the backend
+//! 3. What a power cut may leave of the backend and RocksDB would not open is mended (`storage/manifest.rs`). The
+//!    backend is looked at, and opened at its consistent index. Where the chosen snapshot carries the state and the backend
 //!    is behind it (or was in the middle of loading it), the state is loaded from the file again.
 //! 4. raft starts at the backend's consistent index and hands out what is committed above it.
 //!
@@ -83,11 +84,9 @@ pub(super) async fn recover(
     let options = wal::Options { segment_bytes: config.limits.wal_segment_bytes };
     let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
     make_folders(&*disk, config).await?;
-    let backend_dir = config.backend_dir();
-    manifest::repair(&*disk, &backend_dir).await?;
+    manifest::repair(&*disk, &config.backend_dir()).await?;
     if !Wal::exists(&*disk, &dir)? {
-        manifest::remove_unfinished(&*disk, &backend_dir).await?;
-        let mut state = open_state(&**host, config, None)?;
+        let mut state = open_state(&**host, config, None).await?;
         if state.applied() != (0, 0) {
             let text = format!("the log is missing but the backend has data; {REMEDY}");
             return Err(Error::corrupt(dir, 0, text));
@@ -110,8 +109,7 @@ pub(super) async fn recover(
     check_owner(&found.metadata, &owner, &config.data_dir)?;
     let promised = marks.iter().max().copied().unwrap_or_default();
     check_promise(&**host, config, promised, file.as_ref())?;
-    manifest::remove_unfinished(&*disk, &backend_dir).await?;
-    let mut state = open_state(&**host, config, file.as_mut())?;
+    let mut state = open_state(&**host, config, file.as_mut()).await?;
     if state.applied() == (0, 0) && config.initial_cluster_state == ClusterState::Existing {
         // The members may be others by now.
         bootstrap(&mut state, host, config, joined).await?;
@@ -306,12 +304,13 @@ fn storage_options(config: &Config) -> StorageOptions {
 }
 
 /// Opens the backend, and loads the snapshot into it where it is behind, or was caught loading it.
-pub(super) fn open_state(
+pub(super) async fn open_state(
     host: &dyn Host,
     config: &Config,
     file: Option<&mut SnapshotFile>,
 ) -> Result<State> {
     let dir = config.backend_dir();
+    manifest::remove_unfinished(&*host.disk(), &dir).await?;
     let storage = Storage::open(backend(host, &dir)?, &dir, storage_options(config))?;
     let limits = state::Limits { compaction_batch: config.compaction_batch_limit };
     let file = file.filter(|file| file.meta.has_state);

@@ -312,3 +312,217 @@ impl Head {
         self.checksum == masked
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::disallowed_methods, reason = "files are changed behind the storage's back")]
+
+    use std::collections::BTreeMap;
+    use std::fs;
+
+    use super::*;
+    use crate::host::os::OsHost;
+    use crate::host::{Backend, Host};
+    use crate::storage::testing::{Folder, storage};
+    use crate::storage::{Family, Storage, StorageOptions};
+
+    /// Long keys: a manifest holds the first and the last key of each table, and so each flush goes over sectors.
+    const KEY_BYTES: usize = 700;
+
+    fn put(store: &Storage, first: u8) {
+        let mut batch = store.batch();
+        for family in Family::ALL {
+            batch.put(family, &[first; KEY_BYTES], b"");
+        }
+        store.write(batch).unwrap();
+        store.sync().unwrap();
+    }
+
+    /// The first bytes of all keys, which are the same in both families.
+    fn keys(folder: &Folder) -> Vec<u8> {
+        let store = storage(folder);
+        let [meta, key] = Family::ALL.map(|family| {
+            let mut cursor = store.cursor();
+            cursor.seek(family, &[]).unwrap();
+            std::iter::from_fn(|| cursor.next(family, |key, _| Ok(key[0])).unwrap()).collect()
+        });
+        let (meta, key): (Vec<u8>, Vec<u8>) = (meta, key);
+        assert_eq!(meta, key);
+        key
+    }
+
+    fn opens(folder: &Folder) -> bool {
+        let options = StorageOptions::default();
+        Storage::open_read_only(Backend::default(), folder.path(), options).is_ok()
+    }
+
+    fn read(folder: &Folder, file: &str) -> Vec<u8> {
+        fs::read(folder.path().join(file)).unwrap()
+    }
+
+    fn write(folder: &Folder, file: &str, bytes: &[u8]) {
+        fs::write(folder.path().join(file), bytes).unwrap();
+    }
+
+    fn current_name(folder: &Folder) -> String {
+        String::from_utf8(read(folder, CURRENT)).unwrap().trim_end().to_owned()
+    }
+
+    fn all(folder: &Folder) -> BTreeMap<std::ffi::OsString, Vec<u8>> {
+        let files = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap());
+        files.map(|file| (file.file_name(), fs::read(file.path()).unwrap())).collect()
+    }
+
+    async fn repaired(folder: &Folder) {
+        repair(&*OsHost::new().disk(), folder.path()).await.unwrap();
+    }
+
+    /// A folder that must be left as it is, and that RocksDB does not open.
+    async fn refused(folder: &Folder, what: &str) {
+        let before = all(folder);
+        repaired(folder).await;
+        assert!(before == all(folder), "{what}: something was changed");
+        assert!(!opens(folder), "{what}: it opens");
+    }
+
+    /// A database just before a new manifest counted, `CURRENT` as it was afterwards, the new manifest without a name;
+    /// and the number of the old one.
+    fn renamed_too_early() -> (Folder, u64) {
+        let folder = Folder::new();
+        let store = storage(&folder);
+        put(&store, b'a');
+        store.defragment().unwrap();
+        put(&store, b'b');
+        drop(store);
+        let before = folder.copy();
+        drop(storage(&folder));
+        let old = number(&current_name(&before)).unwrap();
+        write(&before, CURRENT, &read(&folder, CURRENT));
+        assert_ne!(current_name(&before), name(old));
+        (before, old)
+    }
+
+    /// Where the name of the newest manifest was lost, the one before counts again, and nothing is missing.
+    #[tokio::test]
+    async fn a_manifest_without_a_name() {
+        let (folder, old) = renamed_too_early();
+        let older = folder.copy();
+        // One whose removal was not durable.
+        write(&older, &name(old - 1), b"of old");
+        for folder in [folder, older] {
+            assert!(!opens(&folder), "RocksDB needs no help");
+            repaired(&folder).await;
+            assert_eq!(current_name(&folder), name(old));
+            assert_eq!(keys(&folder), b"ab");
+        }
+    }
+
+    /// What a power cut does not leave is not mended: no older manifest, a newer one, a damaged one, an unreadable name.
+    #[tokio::test]
+    async fn other_manifests_without_a_name() {
+        let (folder, old) = renamed_too_early();
+        let copy = folder.copy();
+        fs::remove_file(copy.path().join(name(old))).unwrap();
+        refused(&copy, "no other manifest").await;
+        let copy = folder.copy();
+        write(&copy, &name(999_999), &read(&folder, &name(old)));
+        refused(&copy, "a newer manifest").await;
+        let copy = folder.copy();
+        let mut bytes = read(&folder, &name(old));
+        bytes[20] ^= 1;
+        write(&copy, &name(old), &bytes);
+        refused(&copy, "a damaged manifest").await;
+        write(&copy, &name(old), b"");
+        refused(&copy, "an empty manifest").await;
+        let copy = folder.copy();
+        write(&copy, CURRENT, b"MANIFEST-0001");
+        refused(&copy, "half a name").await;
+    }
+
+    /// A database whose making was cut off is made again, unless there is anything in it.
+    #[tokio::test]
+    async fn a_database_that_was_being_made() {
+        let folder = Folder::new();
+        write(&folder, CURRENT, b"MANIFEST-000001\n");
+        let other = folder.copy();
+        write(&other, "000004.log", b"");
+        refused(&other, "a log").await;
+        assert!(!opens(&folder), "RocksDB needs no help");
+        repaired(&folder).await;
+        assert_eq!(keys(&folder), b"");
+    }
+
+    /// Only manifests that were begun after the one that counts are removed.
+    #[tokio::test]
+    async fn unfinished_manifests() {
+        let folder = Folder::new();
+        put(&storage(&folder), b'a');
+        let counts = number(&current_name(&folder)).unwrap();
+        for number in [counts - 1, counts + 1, counts + 7] {
+            write(&folder, &name(number), b"");
+        }
+        remove_unfinished(&*OsHost::new().disk(), folder.path()).await.unwrap();
+        let left = numbers(&*OsHost::new().disk(), folder.path()).unwrap();
+        assert_eq!(left, [counts - 1, counts]);
+        assert_eq!(keys(&folder), b"a");
+    }
+
+    /// A database just before a flush; its manifest; and the same file with what the flush appended.
+    fn flushed() -> (Folder, String, Vec<u8>) {
+        let folder = Folder::new();
+        let store = storage(&folder);
+        put(&store, b'a');
+        put(&store, b'b');
+        let (before, manifest) = (folder.copy(), current_name(&folder));
+        store.defragment().unwrap();
+        drop(store);
+        let bytes = read(&folder, &manifest);
+        assert!(bytes.starts_with(&read(&before, &manifest)));
+        (before, manifest, bytes)
+    }
+
+    /// From whichever sector on a flush's records are zeros, they are cut off, and nothing is missing.
+    #[tokio::test]
+    async fn torn_records() {
+        let (folder, manifest, bytes) = flushed();
+        let begin = read(&folder, &manifest).len();
+        let end = Family::ALL
+            .iter()
+            .fold(begin, |at, _| at + Head::read(&bytes[at..]).unwrap().frame_bytes());
+        let sectors: Vec<usize> = (begin + 1..end).filter(|at| at.is_multiple_of(512)).collect();
+        assert!(sectors.len() > 3, "the records go over sectors: {sectors:?}");
+        let mut refused = 0;
+        for sector in sectors {
+            let copy = folder.copy();
+            let torn = [&bytes[..sector], &vec![0; end - sector]].concat();
+            write(&copy, &manifest, &torn);
+            refused += usize::from(!opens(&copy));
+            repaired(&copy).await;
+            let cut = read(&copy, &manifest);
+            assert!(cut.len() < torn.len() && torn.starts_with(&cut), "from {sector} on");
+            assert_eq!(keys(&copy), b"ab", "from {sector} on");
+        }
+        assert!(refused > 3, "RocksDB needs no help");
+    }
+
+    /// A wrong bit is never taken for a torn record, nor is a lost sector with something behind it.
+    #[tokio::test]
+    async fn rot() {
+        let (folder, manifest, bytes) = flushed();
+        let check = async |damaged: Vec<u8>, what: &str| {
+            write(&folder, &manifest, &damaged);
+            repaired(&folder).await;
+            assert!(read(&folder, &manifest) == damaged, "{what}: something was changed");
+        };
+        for at in 0..bytes.len() {
+            let mut damaged = bytes.clone();
+            damaged[at] ^= 1 << (at % 8);
+            check(damaged, &format!("a bit of byte {at}")).await;
+        }
+        for at in (0..bytes.len() - 512).step_by(512) {
+            let mut damaged = bytes.clone();
+            damaged[at..at + 512].fill(0);
+            check(damaged, &format!("the sector at {at}")).await;
+        }
+    }
+}
