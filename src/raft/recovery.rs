@@ -2,7 +2,8 @@
 //!
 //! 1. The marks in the log say which snapshots count; the newest whose file is whole is chosen.
 //! 2. The log is read from that mark. A torn tail was never acknowledged and is cut; any other damage refuses.
-//! 3. The backend is looked at, and opened at its consistent index. Where the chosen snapshot carries the state and the backend
+//! 3. What a power cut may leave of the backend and RocksDB would not open is mended (`storage/manifest.rs`). The
+//!    backend is looked at, and opened at its consistent index. Where the chosen snapshot carries the state and the backend
 //!    is behind it (or was in the middle of loading it), the state is loaded from the file again.
 //! 4. raft starts at the backend's consistent index and hands out what is committed above it.
 //!
@@ -31,7 +32,7 @@ use crate::config::{ClusterState, Config};
 use crate::error::{Error, Result};
 use crate::host::{Backend, Disk, Host};
 use crate::state::{self, State, StateImport, StateOpen};
-use crate::storage::{Storage, StorageOptions};
+use crate::storage::{Storage, StorageOptions, manifest};
 use crate::wal::{self, HardState, Mark, Newest, SnapshotFile, SnapshotStore, Wal};
 
 /// What a restart found.
@@ -84,8 +85,9 @@ pub(super) async fn recover(
     let options = wal::Options { segment_bytes: config.limits.wal_segment_bytes };
     let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
     make_folders(&*disk, config).await?;
+    manifest::repair(&*disk, &config.backend_dir()).await?;
     if !Wal::exists(&*disk, &dir)? {
-        let mut state = open_state(&**host, config, None)?;
+        let mut state = open_state(&**host, config, None).await?;
         if state.applied() != (0, 0) {
             let text = format!("the log is missing but the backend has data; {REMEDY}");
             return Err(Error::corrupt(dir, 0, text));
@@ -99,7 +101,7 @@ pub(super) async fn recover(
     let marks = Wal::marks(&disk, &dir).await?;
     let Newest { mut file, damaged, unknown } = snapshots.newest_usable(&marks)?;
     let snapshot = file.as_ref().map_or_else(Mark::default, |file| file.meta.mark);
-    let opened = Wal::open(disk, &dir, snapshot, options).await;
+    let opened = Wal::open(Arc::clone(&disk), &dir, snapshot, options).await;
     let (mut wal, found) = opened.map_err(|error| match (error, damaged.first()) {
         // The log begins after the damaged one: no older one could replace it.
         (Error::Corrupt { .. }, Some(damaged)) => damaged.reason.clone(),
@@ -108,7 +110,7 @@ pub(super) async fn recover(
     check_owner(&found.metadata, &owner, &config.data_dir)?;
     let promised = marks.iter().max().copied().unwrap_or_default();
     check_promise(&**host, config, promised, file.as_ref())?;
-    let mut state = open_state(&**host, config, file.as_mut())?;
+    let mut state = open_state(&**host, config, file.as_mut()).await?;
     if state.applied() == (0, 0) && config.initial_cluster_state == ClusterState::Existing {
         // The members may be others by now.
         bootstrap(&mut state, host, config, joined).await?;
@@ -307,12 +309,13 @@ fn storage_options(config: &Config) -> StorageOptions {
 }
 
 /// Opens the backend, and loads the snapshot into it where it is behind, or was caught loading it.
-pub(super) fn open_state(
+pub(super) async fn open_state(
     host: &dyn Host,
     config: &Config,
     file: Option<&mut SnapshotFile>,
 ) -> Result<State> {
     let dir = config.backend_dir();
+    manifest::remove_unfinished(&*host.disk(), &dir).await?;
     let storage = Storage::open(backend(host, &dir)?, &dir, storage_options(config))?;
     let limits = state::Limits { compaction_batch: config.compaction_batch_limit };
     let file = file.filter(|file| file.meta.has_state);

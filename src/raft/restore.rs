@@ -30,7 +30,7 @@ pub async fn restore(
 ) -> Result<()> {
     let disk = host.disk();
     make_folders(&*disk, config).await?;
-    let mut state = open_state(&**host, config, None)?;
+    let mut state = open_state(&**host, config, None).await?;
     let mut import = state.import_begin(position.0, position.1)?;
     drop(state);
     for piece in pieces {

@@ -31,6 +31,7 @@ mod batch;
 mod block;
 mod cursor;
 mod database;
+pub mod manifest;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
