@@ -3,8 +3,8 @@
 //! 1. The marks in the log say which snapshots count; the newest whose file is whole is chosen.
 //! 2. The log is read from that mark. A torn tail was never acknowledged and is cut; any other damage refuses.
 //! 3. What a power cut may leave of the backend and RocksDB would not open is mended (`storage/manifest.rs`). The
-//!    backend is looked at, and opened at its consistent index. Where the chosen snapshot carries the state and the backend
-//!    is behind it (or was in the middle of loading it), the state is loaded from the file again.
+//!    backend is looked at, and opened at its consistent index. Where the chosen snapshot carries the state and the
+//!    backend is behind it (or was in the middle of loading it), the state is loaded from the file again.
 //! 4. raft starts at the backend's consistent index and hands out what is committed above it.
 //!
 //! Invariants (a member that breaks one does not start, and says which file and what to do):
@@ -101,7 +101,7 @@ pub(super) async fn recover(
     let marks = Wal::marks(&disk, &dir).await?;
     let Newest { mut file, damaged, unknown } = snapshots.newest_usable(&marks)?;
     let snapshot = file.as_ref().map_or_else(Mark::default, |file| file.meta.mark);
-    let opened = Wal::open(Arc::clone(&disk), &dir, snapshot, options).await;
+    let opened = Wal::open(disk, &dir, snapshot, options).await;
     let (mut wal, found) = opened.map_err(|error| match (error, damaged.first()) {
         // The log begins after the damaged one: no older one could replace it.
         (Error::Corrupt { .. }, Some(damaged)) => damaged.reason.clone(),

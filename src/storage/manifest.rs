@@ -34,7 +34,7 @@
 //! Invariants:
 //! * Nothing is changed unless it is exactly one of these states: a wrong bit, a zero sector with something behind it,
 //!   a `CURRENT` that cannot be read, a manifest that is gone together with the one before: RocksDB is left to refuse.
-//! * Each change is durable before the next, and one that a power cut interrupts leaves the same state, or a mended one.
+//! * Each change is durable before the next; one that a power cut interrupts leaves the same state, or a mended one.
 //!
 //! Not here: what the records say (RocksDB reads them right after), its own log (its recovery stops at what is torn,
 //! see the module above), and its other files. `IDENTITY` is made again where it is missing, empty or another's
@@ -417,7 +417,7 @@ mod tests {
         }
     }
 
-    /// What a power cut does not leave is not mended: no older manifest, a newer one, a damaged one, an unreadable name.
+    /// What a power cut does not leave is not mended: no older manifest, a newer or damaged one, half a name.
     #[tokio::test]
     async fn other_manifests_without_a_name() {
         let (folder, old) = renamed_too_early();
