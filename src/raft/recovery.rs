@@ -80,12 +80,29 @@ pub(super) async fn recover(
     joined: Option<Joined>,
 ) -> Result<Recovered> {
     let disk = host.disk();
+    let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
+    make_folders(&*disk, config).await?;
+    let cut = manifest::repair(&*disk, &config.backend_dir()).await?;
+    match (read(host, config, joined, snapshots).await, cut) {
+        (Err(error), Some(cut)) => {
+            cut.undo(&*disk).await?;
+            Err(error)
+        }
+        (recovered, _) => recovered,
+    }
+}
+
+/// The same, where files are as RocksDB can read them.
+async fn read(
+    host: &Arc<dyn Host>,
+    config: &Config,
+    joined: Option<Joined>,
+    snapshots: SnapshotStore,
+) -> Result<Recovered> {
+    let disk = host.disk();
     let dir = config.wal_dir();
     let owner = Owner::of(config);
     let options = wal::Options { segment_bytes: config.limits.wal_segment_bytes };
-    let snapshots = SnapshotStore::new(Arc::clone(&disk), &config.snap_dir())?;
-    make_folders(&*disk, config).await?;
-    manifest::repair(&*disk, &config.backend_dir()).await?;
     if !Wal::exists(&*disk, &dir)? {
         let mut state = open_state(&**host, config, None).await?;
         if state.applied() != (0, 0) {

@@ -43,7 +43,7 @@
 //! if it is damaged and its last bytes are zeros from the beginning of a sector on.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use crate::error::{Error, Result};
 use crate::host::{Disk, File, OpenMode};
@@ -72,20 +72,44 @@ const BEGIN: u8 = 2;
 const MIDDLE: u8 = 3;
 const END: u8 = 4;
 
-/// Makes the database in `dir` one that RocksDB can open, if nothing but a power cut is in the way.
+/// What was cut off a manifest: zeros.
+#[derive(Debug)]
+pub struct Cut {
+    path: PathBuf,
+    /// The file's length before.
+    length: u64,
+}
+
+impl Cut {
+    /// Makes the manifest as it was, where it is still there: what looked torn may have been a write that the disk has
+    /// lost, and may be found again.
+    ///
+    /// # Errors
+    /// The disk's.
+    pub async fn undo(self, disk: &dyn Disk) -> Result<()> {
+        if disk.exists(&self.path) {
+            set_length(disk, &self.path, self.length).await
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// Makes the database in `dir` one that RocksDB can open, if nothing but a power cut is in the way. What was cut off is
+/// to be put back where the start fails all the same.
 ///
 /// # Errors
 /// The disk's.
-pub async fn repair(disk: &dyn Disk, dir: &Path) -> Result<()> {
-    let Some(named) = current(disk, dir)? else { return Ok(()) };
+pub async fn repair(disk: &dyn Disk, dir: &Path) -> Result<Option<Cut>> {
+    let Some(named) = current(disk, dir)? else { return Ok(None) };
     let there = numbers(disk, dir)?;
     if there.contains(&named) {
         return cut(disk, &dir.join(name(named))).await;
     }
     match there.last() {
-        None if named == FIRST => unmake(disk, dir).await,
+        None if named == FIRST => unmake(disk, dir).await.map(|()| None),
         Some(&before) if before < named => go_back(disk, dir, named, before).await,
-        _ => Ok(()),
+        _ => Ok(None),
     }
 }
 
@@ -161,11 +185,11 @@ async fn unmake(disk: &dyn Disk, dir: &Path) -> Result<()> {
 }
 
 /// Makes the manifest `before` count again, as `named` has no name.
-async fn go_back(disk: &dyn Disk, dir: &Path, named: u64, before: u64) -> Result<()> {
+async fn go_back(disk: &dyn Disk, dir: &Path, named: u64, before: u64) -> Result<Option<Cut>> {
     let manifest = dir.join(name(before));
     if !matches!(examine(disk, &manifest)?, Found { whole: 1.., end: Ending::Whole | Ending::Torn })
     {
-        return Ok(());
+        return Ok(None);
     }
     tracing::warn!(
         "{}: {} was not yet there when the power went, {} is",
@@ -184,13 +208,22 @@ async fn go_back(disk: &dyn Disk, dir: &Path, named: u64, before: u64) -> Result
     cut(disk, &manifest).await
 }
 
-/// Cuts a torn record off.
-async fn cut(disk: &dyn Disk, path: &Path) -> Result<()> {
-    let Found { whole, end: Ending::Torn } = examine(disk, path)? else { return Ok(()) };
+/// Cuts a torn record off. There is none at the beginning: a manifest is synced before it counts.
+async fn cut(disk: &dyn Disk, path: &Path) -> Result<Option<Cut>> {
+    let Found { whole: whole @ 1.., end: Ending::Torn } = examine(disk, path)? else {
+        return Ok(None);
+    };
+    let failed = |e| Error::io("measure the manifest", path, e);
+    let length = disk.open(path, OpenMode::Read).and_then(|file| file.length()).map_err(failed)?;
     tracing::warn!("{}: a torn record at offset {whole} is cut off", path.display());
-    let failed = |e| Error::io("cut a torn record off the manifest", path, e);
+    set_length(disk, path, whole).await?;
+    Ok(Some(Cut { path: path.to_path_buf(), length }))
+}
+
+async fn set_length(disk: &dyn Disk, path: &Path, length: u64) -> Result<()> {
+    let failed = |e| Error::io("change the length of the manifest", path, e);
     let file = disk.open(path, OpenMode::Write).map_err(failed)?;
-    file.set_length(whole).map_err(failed)?;
+    file.set_length(length).map_err(failed)?;
     file.sync().await.map_err(failed)
 }
 
@@ -373,8 +406,8 @@ mod tests {
         files.map(|file| (file.file_name(), fs::read(file.path()).unwrap())).collect()
     }
 
-    async fn repaired(folder: &Folder) {
-        repair(&*OsHost::new().disk(), folder.path()).await.unwrap();
+    async fn repaired(folder: &Folder) -> Option<Cut> {
+        repair(&*OsHost::new().disk(), folder.path()).await.unwrap()
     }
 
     /// A folder that must be left as it is, and that RocksDB does not open.
@@ -481,7 +514,7 @@ mod tests {
         (before, manifest, bytes)
     }
 
-    /// From whichever sector on a flush's records are zeros, they are cut off, and nothing is missing.
+    /// From whichever sector on a flush's records are zeros, they are cut off, and nothing is missing; or put back.
     #[tokio::test]
     async fn torn_records() {
         let (folder, manifest, bytes) = flushed();
@@ -497,15 +530,21 @@ mod tests {
             let torn = [&bytes[..sector], &vec![0; end - sector]].concat();
             write(&copy, &manifest, &torn);
             refused += usize::from(!opens(&copy));
-            repaired(&copy).await;
-            let cut = read(&copy, &manifest);
-            assert!(cut.len() < torn.len() && torn.starts_with(&cut), "from {sector} on");
+            for is_put_back in [true, false] {
+                let cut = repaired(&copy).await.unwrap();
+                let left = read(&copy, &manifest);
+                assert!(left.len() < torn.len() && torn.starts_with(&left), "from {sector} on");
+                if is_put_back {
+                    cut.undo(&*OsHost::new().disk()).await.unwrap();
+                    assert!(read(&copy, &manifest) == torn, "from {sector} on");
+                }
+            }
             assert_eq!(keys(&copy), b"ab", "from {sector} on");
         }
         assert!(refused > 3, "RocksDB needs no help");
     }
 
-    /// A wrong bit is never taken for a torn record, nor is a lost sector with something behind it.
+    /// A wrong bit is never taken for a torn record, nor is a lost sector with something behind it, nor a file of zeros.
     #[tokio::test]
     async fn rot() {
         let (folder, manifest, bytes) = flushed();
@@ -524,5 +563,6 @@ mod tests {
             damaged[at..at + 512].fill(0);
             check(damaged, &format!("the sector at {at}")).await;
         }
+        check(vec![0; bytes.len()], "zeros").await;
     }
 }
