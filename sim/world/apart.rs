@@ -11,14 +11,13 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
-use snowglobe::host::{self, Backend, BoxFuture, Host};
+use snowglobe::host::{self, BoxFuture, Host};
 
 use super::base::{Base, Delay, Life};
 use super::clock::NodeClock;
 use super::disk::image::Image;
 use super::disk::{Disk, Session, Survival};
-use super::node::{NodeId, World};
-use super::rocks;
+use super::node::{NodeHost, NodeId, World};
 use crate::dice::Dice;
 use crate::trace::Trace;
 
@@ -50,7 +49,8 @@ impl Apart {
     pub fn host(&self) -> Arc<dyn Host> {
         let life = Life::new(&self.generation, true);
         let session = Session { disk: Arc::clone(&self.disk), life };
-        Arc::new(ApartHost { session, clock: self.clock.clone(), dice: Arc::clone(&self.dice) })
+        let (clock, dice) = (self.clock.clone(), Arc::clone(&self.dice));
+        Arc::new(NodeHost { session, net: Arc::new(Nowhere), clock, dice })
     }
 
     /// Runs a task of its current process.
@@ -79,37 +79,6 @@ impl Apart {
 impl Drop for Apart {
     fn drop(&mut self) {
         self.end();
-    }
-}
-
-/// The machine as one process sees it.
-struct ApartHost {
-    session: Session,
-    clock: NodeClock,
-    dice: Arc<Mutex<Dice>>,
-}
-
-impl Host for ApartHost {
-    fn net(&self) -> Arc<dyn host::Net> {
-        Arc::new(Nowhere)
-    }
-
-    fn disk(&self) -> Arc<dyn host::Disk> {
-        Arc::new(self.session.clone())
-    }
-
-    fn clock(&self) -> Arc<dyn host::Clock> {
-        Arc::new(self.clock.clone())
-    }
-
-    fn random_u64(&self) -> u64 {
-        self.dice.lock().expect("one thread, no panic inside").bits()
-    }
-
-    fn backend(&self) -> io::Result<Backend> {
-        self.session.life.check()?;
-        let dice = Dice::new(self.random_u64(), "rocks");
-        Ok(rocks::backend(self.session.clone(), self.clock.clone(), dice))
     }
 }
 

@@ -215,7 +215,7 @@ impl World {
         let life = Life::new(&found.generation, found.is_up);
         Arc::new(NodeHost {
             session: Session { disk: Arc::clone(&found.disk), life: life.clone() },
-            net: NodeNet { net: Arc::clone(&self.0.net), machine: node.0, life },
+            net: Arc::new(NodeNet { net: Arc::clone(&self.0.net), machine: node.0, life }),
             clock: NodeClock { base: Arc::clone(&self.0.base), bent: Arc::clone(&found.bent) },
             dice: Arc::clone(&found.dice),
         })
@@ -385,16 +385,16 @@ impl World {
 }
 
 /// The machine as one process sees it.
-struct NodeHost {
-    session: Session,
-    net: NodeNet,
-    clock: NodeClock,
-    dice: Arc<Mutex<Dice>>,
+pub(super) struct NodeHost {
+    pub(super) session: Session,
+    pub(super) net: Arc<dyn host::Net>,
+    pub(super) clock: NodeClock,
+    pub(super) dice: Arc<Mutex<Dice>>,
 }
 
 impl Host for NodeHost {
     fn net(&self) -> Arc<dyn host::Net> {
-        Arc::new(self.net.clone())
+        Arc::clone(&self.net)
     }
 
     fn disk(&self) -> Arc<dyn host::Disk> {

@@ -185,7 +185,8 @@ impl<'a> Evidence<'a> {
 
     fn list_unknowns(&mut self, history: &History<'a>) {
         // A revocation ends its lease at some time of its own even where it finds no keys: none stands for another.
-        let mut groups: HashMap<(&Request, Option<u32>), u32> = HashMap::new();
+        let mut groups: HashMap<(&Request, Option<u32>), u32, BuildHasherDefault<Quick>> =
+            HashMap::default();
         for index in history.by_call() {
             let place = &history.places[index as usize];
             if !matches!(place.kind, Kind::Unknown | Kind::Revocation) {

@@ -193,9 +193,9 @@ impl Hasher for Quick {
         for chunk in &mut chunks {
             self.write_u64(u64::from_le_bytes(chunk.try_into().expect("chunks of eight bytes")));
         }
-        let mut last = [0; 8];
-        last[..chunks.remainder().len()].copy_from_slice(chunks.remainder());
-        self.write_u64(u64::from_le_bytes(last));
+        // Fewer than eight: not worth the call that copies them.
+        let last = chunks.remainder().iter().rev();
+        self.write_u64(last.fold(0, |last, byte| last << 8 | u64::from(*byte)));
     }
 
     fn write_u64(&mut self, word: u64) {

@@ -71,6 +71,8 @@ use crate::history::Operation;
 
 /// Operations looked at together: as many as fit into the processor's nearest caches.
 const BLOCK: usize = 64;
+/// From so many operations on, a second thread is worth its start.
+const LARGE: usize = 100_000;
 
 /// The operations with what is derived from each by itself.
 struct History<'a> {
@@ -98,31 +100,58 @@ struct Told {
     at: u64,
 }
 
+/// The places of operations, as far as they were looked at.
+struct Placing {
+    places: Vec<Place>,
+    glimpses: Vec<Glimpse>,
+    has_composed: bool,
+}
+
+impl Placing {
+    /// For so many operations.
+    fn new(operations: usize) -> Self {
+        // Room that nobody uses costs nothing.
+        let (places, glimpses) = (Vec::with_capacity(operations), Vec::with_capacity(operations));
+        Self { places, glimpses, has_composed: false }
+    }
+
+    /// Looks at the next operations, of which the first has this index.
+    fn look(&mut self, first: usize, block: &[Operation], faults: &mut Faults) {
+        for (at, operation) in block.iter().enumerate() {
+            faults.look(first + at, operation);
+        }
+        for operation in block {
+            let (place, glimpse) = place::place(operation);
+            if place.shows == Shows::One {
+                self.glimpses.push(glimpse);
+            }
+            self.places.push(place);
+            self.has_composed |= composed::is_composed(operation);
+        }
+    }
+}
+
 impl<'a> History<'a> {
     /// Looks at every operation once, for all that can be told of it by itself: a large history does not fit into
-    /// the processor's cache, and each walk over it costs as much as all arithmetic.
+    /// the processor's cache, and each walk over it costs as much as all arithmetic. What waits for memory is done
+    /// sooner by two.
     fn new(operations: &'a [Operation], faults: &mut Faults) -> Self {
-        let mut places = Vec::with_capacity(operations.len());
-        // Room that nobody uses costs nothing.
-        let mut glimpses = Vec::with_capacity(operations.len());
+        let mut placing = Placing::new(operations.len());
         let mut numbering = Numbering::new(operations.len());
-        let mut has_composed = false;
-        for (number, block) in operations.chunks(BLOCK).enumerate() {
-            for (at, operation) in block.iter().enumerate() {
-                faults.look(number * BLOCK + at, operation);
+        if operations.len() < LARGE {
+            for (number, block) in operations.chunks(BLOCK).enumerate() {
+                placing.look(number * BLOCK, block, faults);
+                block.iter().for_each(|operation| numbering.add(operation));
             }
-            for operation in block {
-                let (place, glimpse) = place::place(operation);
-                if place.shows == Shows::One {
-                    glimpses.push(glimpse);
+        } else {
+            std::thread::scope(|scope| {
+                scope.spawn(|| operations.iter().for_each(|operation| numbering.add(operation)));
+                for (number, block) in operations.chunks(BLOCK).enumerate() {
+                    placing.look(number * BLOCK, block, faults);
                 }
-                places.push(place);
-            }
-            for operation in block {
-                numbering.add(operation);
-                has_composed |= composed::is_composed(operation);
-            }
+            });
         }
+        let Placing { places, glimpses, has_composed } = placing;
         let is_sorted = places.is_sorted_by_key(|place: &Place| place.call);
         let sorted = (!is_sorted).then(|| {
             let mut sorted: Vec<u32> = (0..operations.len() as u32).collect();

@@ -44,6 +44,8 @@ pub(super) struct Place {
     /// One present range, put or delete with nothing about it that could be refused: not looked at again before the
     /// replay.
     pub(super) is_simple: bool,
+    /// One put.
+    pub(super) is_put: bool,
     pub(super) shows: Shows,
 }
 
@@ -104,7 +106,8 @@ pub(super) fn place(operation: &Operation) -> (Place, Glimpse) {
     let ret = if open { u64::MAX } else { operation.returned.unwrap_or(u64::MAX) };
     let is_simple = is_simple(&operation.request);
     let (shows, glimpse) = shown(&operation.request, operation.response.as_ref(), is_simple);
-    (Place { call: operation.call, ret, revision, kind, is_simple, shows }, glimpse)
+    let is_put = matches!(operation.request, Request::Put(_));
+    (Place { call: operation.call, ret, revision, kind, is_simple, is_put, shows }, glimpse)
 }
 
 fn is_simple(request: &Request) -> bool {

@@ -310,10 +310,12 @@ impl Timeline {
             if single != SEVERAL && !self.is_open(single) {
                 continue;
             }
-            let operation = &history.operations[*owner as usize];
-            if single != SEVERAL && matches!(operation.request, Request::Put(_)) {
+            if single != SEVERAL && history.places[*owner as usize].is_put {
                 self.known[single as usize].push(Known::new(revision, true));
-            } else if let Some(response) = &operation.response {
+                continue;
+            }
+            let operation = &history.operations[*owner as usize];
+            if let Some(response) = &operation.response {
                 self.know_write(history, &operation.request, response, revision);
             }
         }
