@@ -72,12 +72,12 @@ const BEGIN: u8 = 2;
 const MIDDLE: u8 = 3;
 const END: u8 = 4;
 
-/// What was cut off a manifest: zeros.
+/// What was cut off a manifest.
 #[derive(Debug)]
 pub struct Cut {
     path: PathBuf,
-    /// The file's length before.
-    length: u64,
+    offset: u64,
+    bytes: Vec<u8>,
 }
 
 impl Cut {
@@ -87,11 +87,13 @@ impl Cut {
     /// # Errors
     /// The disk's.
     pub async fn undo(self, disk: &dyn Disk) -> Result<()> {
-        if disk.exists(&self.path) {
-            set_length(disk, &self.path, self.length).await
-        } else {
-            Ok(())
+        if !disk.exists(&self.path) {
+            return Ok(());
         }
+        let failed = |e| Error::io("put back the end of the manifest", &self.path, e);
+        let file = disk.open(&self.path, OpenMode::Write).map_err(failed)?;
+        file.write_all_at(&self.bytes, self.offset).map_err(failed)?;
+        file.sync().await.map_err(failed)
     }
 }
 
@@ -213,18 +215,16 @@ async fn cut(disk: &dyn Disk, path: &Path) -> Result<Option<Cut>> {
     let Found { whole: whole @ 1.., end: Ending::Torn } = examine(disk, path)? else {
         return Ok(None);
     };
-    let failed = |e| Error::io("measure the manifest", path, e);
-    let length = disk.open(path, OpenMode::Read).and_then(|file| file.length()).map_err(failed)?;
     tracing::warn!("{}: a torn record at offset {whole} is cut off", path.display());
-    set_length(disk, path, whole).await?;
-    Ok(Some(Cut { path: path.to_path_buf(), length }))
-}
-
-async fn set_length(disk: &dyn Disk, path: &Path, length: u64) -> Result<()> {
-    let failed = |e| Error::io("change the length of the manifest", path, e);
+    let failed = |e| Error::io("cut a torn record off the manifest", path, e);
     let file = disk.open(path, OpenMode::Write).map_err(failed)?;
-    file.set_length(length).map_err(failed)?;
-    file.sync().await.map_err(failed)
+    let torn_bytes = file.length().map_err(failed)? - whole;
+    let mut bytes = vec![0; usize::try_from(torn_bytes).expect("it fits into memory")];
+    let read = fill(&*file, &mut bytes, whole).map_err(failed)?;
+    bytes.truncate(read);
+    file.set_length(whole).map_err(failed)?;
+    file.sync().await.map_err(failed)?;
+    Ok(Some(Cut { path: path.to_path_buf(), offset: whole, bytes }))
 }
 
 /// What a manifest looks like.
