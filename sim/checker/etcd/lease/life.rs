@@ -7,8 +7,11 @@
 //! One sweep over the times of return carries every state the lease may be in. An event must have happened by the
 //! time it returns; nothing is decided before it must be. That is Lowe's just-in-time linearization; with one bit
 //! of state and few events under way at a time it is exact and cheap.
+//!
+//! What nobody saw may have happened in any combination. Of two states that differ in nothing else, the one that may
+//! end sooner and has used less of it can go on as the other can, whatever comes: the other is not carried.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Most events of one lease that may be under way at a time; beyond, nothing is said.
 const PENDING_MAX: usize = 64;
@@ -81,6 +84,38 @@ struct State {
     until: u64,
     done: u64,
     hidden: u64,
+}
+
+impl State {
+    /// Whether it can go on in every way in which `other` can.
+    fn covers(&self, other: &Self) -> bool {
+        (self.is_alive, self.has_keys, self.done) == (other.is_alive, other.has_keys, other.done)
+            && self.until <= other.until
+            && self.hidden & other.hidden == self.hidden
+    }
+}
+
+/// States of which none covers another.
+#[derive(Default)]
+struct States {
+    /// Those that are alike but for what is compared, together.
+    alike: BTreeMap<(u64, bool, bool), Vec<State>>,
+    count: usize,
+}
+
+impl States {
+    /// Adds a state, unless one covers it; whether it was added.
+    fn insert(&mut self, state: State) -> bool {
+        let alike = self.alike.entry((state.done, state.is_alive, state.has_keys)).or_default();
+        if alike.iter().any(|known| known.covers(&state)) {
+            return false;
+        }
+        self.count -= alike.len();
+        alike.retain(|known| !state.covers(known));
+        alike.push(state);
+        self.count += alike.len();
+        true
+    }
 }
 
 struct Sweep<'e> {
@@ -163,23 +198,20 @@ impl Sweep<'_> {
         None
     }
 
-    /// Every state that can be reached by now.
+    /// Every state that can be reached by now and that no other one covers.
     fn reach(&self, now: u64) -> Option<BTreeSet<State>> {
-        let mut reached = self.states.clone();
-        let mut open: Vec<State> = reached.iter().copied().collect();
+        let mut reached = States::default();
+        let mut open: Vec<State> = self.states.iter().copied().collect();
+        open.retain(|state| reached.insert(*state));
         while let Some(state) = open.pop() {
             let mut next = Vec::new();
             self.steps(state, now, &mut next);
-            for state in next {
-                if reached.insert(state) {
-                    open.push(state);
-                }
-            }
-            if reached.len() > STATES_MAX {
+            open.extend(next.into_iter().filter(|state| reached.insert(*state)));
+            if reached.count > STATES_MAX {
                 return None;
             }
         }
-        Some(reached)
+        Some(reached.alike.into_values().flatten().collect())
     }
 
     fn steps(&self, state: State, now: u64, next: &mut Vec<State>) {
